@@ -1,0 +1,1 @@
+"""Records in, records out: sources, filtering and balancing. No models."""

@@ -1,0 +1,208 @@
+"""Small files written whole or not at all, on local disks and on `gs://`.
+
+A file appears under its name only when it is complete: it is written under a
+temporary, hidden name first and renamed. Local paths need no TensorFlow; any
+path with a scheme (`gs://...`) goes through `tf.io.gfile`.
+"""
+
+import glob as glob_lib
+import hashlib
+import json
+import os
+import reprlib
+
+_SAMPLE_BYTES = 1 << 16
+# Class lists are too long for a message, paths are not.
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = 300
+
+
+def is_remote(path):
+    """Returns whether `path` has a scheme such as `gs://`."""
+    return "://" in os.fspath(path)
+
+
+def _gfile():
+    # Imported on first use: local paths must not pay for TensorFlow.
+    import tensorflow as tf
+
+    return tf.io.gfile
+
+
+def temporary_path(path):
+    """Returns the hidden name to write to before `publish(temporary, path)`.
+
+    The name holds the process id, so that two processes that write the same
+    file never write into each other's copy.
+    """
+    folder, name = os.path.split(os.fspath(path))
+    return os.path.join(folder, f".{name}.{os.getpid()}.tmp")
+
+
+def publish(temporary, path):
+    """Renames a complete temporary file to `path`, replacing what was there."""
+    path = os.fspath(path)
+    if is_remote(path):
+        _gfile().rename(temporary, path, overwrite=True)
+        return
+    # Without the two fsyncs a power cut may leave the name with no content.
+    _fsync(temporary)
+    os.replace(temporary, path)
+    _fsync(os.path.dirname(path) or ".")
+
+
+def _fsync(path):
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_bytes(path, data):
+    """Writes `data` to `path` atomically; missing folders are created."""
+    path = os.fspath(path)
+    make_dirs(os.path.dirname(path))
+    temporary = temporary_path(path)
+    try:
+        with open_file(temporary, "wb") as file:
+            file.write(data)
+        publish(temporary, path)
+    except BaseException:
+        remove(temporary)
+        raise
+
+
+def write_json(path, value, *, indent=2):
+    """Writes `value` to `path` as JSON with a final newline, atomically.
+
+    Args:
+        path: Local or remote path.
+        value: Anything `json.dumps` takes; the order of keys is kept.
+        indent: Spaces per level; None writes one line.
+    """
+    write_bytes(path, (json.dumps(value, indent=indent) + "\n").encode())
+
+
+def open_file(path, mode):
+    """Opens a local or remote file; `mode` as in `open`."""
+    if is_remote(path):
+        return _gfile().GFile(os.fspath(path), mode)
+    return open(path, mode)
+
+
+def read_bytes(path):
+    """Returns the content of a file."""
+    with open_file(path, "rb") as file:
+        return file.read()
+
+
+def read_json(path):
+    """Returns the value in a JSON file; ValueError names a malformed one."""
+    try:
+        return json.loads(read_bytes(path))
+    except ValueError as error:
+        raise ValueError(
+            f"{os.fspath(path)!r} is not valid JSON: {error}."
+        ) from error
+
+
+def exists(path):
+    """Returns whether `path` is a file or a folder."""
+    if is_remote(path):
+        return _gfile().exists(os.fspath(path))
+    return os.path.exists(path)
+
+
+def is_dir(path):
+    """Returns whether `path` is a folder."""
+    if is_remote(path):
+        return _gfile().isdir(os.fspath(path))
+    return os.path.isdir(path)
+
+
+def size(path):
+    """Returns the size of a file in bytes."""
+    if is_remote(path):
+        return _gfile().stat(os.fspath(path)).length
+    return os.path.getsize(path)
+
+
+def glob(pattern):
+    """Returns the sorted paths that match a pattern with `*`, `?` or `[]`."""
+    if is_remote(pattern):
+        return sorted(_gfile().glob(os.fspath(pattern)))
+    return sorted(glob_lib.glob(os.fspath(pattern)))
+
+
+def fingerprint(paths):
+    """Returns a short digest of files: their names, sizes, starts and ends.
+
+    It tells one set of large files from another without reading them.
+    """
+    digest = hashlib.blake2b(digest_size=8)
+    for path in paths:
+        length = size(path)
+        name = os.path.basename(os.fspath(path)).encode()
+        digest.update(b"%s\0%d\0" % (name, length))
+        with open_file(path, "rb") as file:
+            digest.update(file.read(_SAMPLE_BYTES))
+            file.seek(max(0, length - _SAMPLE_BYTES))
+            digest.update(file.read(_SAMPLE_BYTES))
+    return digest.hexdigest()
+
+
+def list_names(directory):
+    """Returns the sorted names in a folder; [] where there is no folder."""
+    if not is_dir(directory):
+        return []
+    if is_remote(directory):
+        names = _gfile().listdir(os.fspath(directory))
+        return sorted(name.rstrip("/") for name in names)
+    return sorted(os.listdir(directory))
+
+
+def make_dirs(path):
+    """Creates a folder and its parents; one that exists is left alone."""
+    if not os.fspath(path):
+        return
+    if is_remote(path):
+        _gfile().makedirs(os.fspath(path))
+    else:
+        os.makedirs(path, exist_ok=True)
+
+
+def remove(path):
+    """Removes a file; one that does not exist is no error."""
+    if is_remote(path):
+        if exists(path):
+            _gfile().remove(os.fspath(path))
+    elif os.path.lexists(path):
+        os.remove(path)
+
+
+def describe_difference(before, now):
+    """Returns how two configs differ, as "`a`: 1 before, 2 now; `b.c`: ...".
+
+    Args:
+        before: JSON-able dict, as read from a file.
+        now: JSON-able dict; tuples count as lists, as JSON stores them.
+
+    Returns:
+        The empty string where they are equal.
+    """
+    before, now = json.loads(json.dumps([before, now]))
+    return "; ".join(_differences(before, now, ""))
+
+
+def _differences(before, now, prefix):
+    for name in sorted({*before, *now}):
+        old, new = before.get(name), now.get(name)
+        if isinstance(old, dict) and isinstance(new, dict):
+            yield from _differences(old, new, f"{prefix}{name}.")
+        elif old != new or (name in before) != (name in now):
+            shown = [
+                _SHORT.repr(config[name]) if name in config else "absent"
+                for config in (before, now)
+            ]
+            yield f"`{prefix}{name}`: {shown[0]} before, {shown[1]} now"

@@ -1,0 +1,54 @@
+"""Finds image shards and the predictions for them."""
+
+import dataclasses
+import itertools
+
+from data_prep import files, shards
+
+
+@dataclasses.dataclass(frozen=True)
+class PredictionInputs:
+    """Image shards, paired with the predictions for them.
+
+    Attributes:
+        images: Tuple of paths.
+        predictions: Tuple (shard) of tuples (worker) of paths.
+    """
+
+    images: tuple
+    predictions: tuple
+
+    def settings(self):
+        """Returns dict of digests that tell these inputs from others."""
+        predictions = itertools.chain.from_iterable(self.predictions)
+        return {
+            "image_shards": files.fingerprint(self.images),
+            "prediction_shards": files.fingerprint(predictions),
+        }
+
+
+def find(input_dir, prediction_dir, split, num_shards=None):
+    """Finds and pairs all shards.
+
+    Args:
+        input_dir: Folder of the image shards.
+        prediction_dir: Folder of the prediction shards.
+        split: Split of the image shards.
+        num_shards: How many image shards to expect; None takes what is there.
+
+    Returns:
+        `PredictionInputs`.
+
+    Raises:
+        FileNotFoundError: There are no image shards, or prediction files are
+            missing; names them.
+        ValueError: Image shards are missing, or not `num_shards`.
+    """
+    images = shards.list_shards(input_dir, split)
+    if num_shards not in (None, len(images)):
+        raise ValueError(
+            f"--num_shards={num_shards}, but there are {len(images)} "
+            f"{split!r} shards in {input_dir!r}."
+        )
+    found = shards.list_predictions(prediction_dir, split, len(images))
+    return PredictionInputs(tuple(images), tuple(map(tuple, found)))

@@ -1,0 +1,344 @@
+"""The one place that knows what is inside a record.
+
+Four kinds of `tf.train.Example`, in TFRecord files:
+
+labeled: an image and its class, 1-based, as ImageNet's records have it.
+unlabeled: an image.
+pseudo_labeled: an image and what a teacher says about it; classes 0-based.
+prediction: what a teacher says about the image of the same index in an image
+    shard, without the image.
+
+Each has a key that identifies the image; data preparation decides by its hash.
+Records written elsewhere may lack it; it is then "<shard file name>:<index>".
+"""
+
+import os
+
+import numpy as np
+import tensorflow as tf
+from google.protobuf import message
+
+from data_prep import files
+from data_prep.shard_writer import ShardedWriter
+from data_prep.shards import list_shards, read_manifest
+
+__all__ = ["ShardedWriter", "list_shards", "read_manifest"]
+
+IMAGE = "image/encoded"
+KEY = "image/filename"
+LABEL = "image/class/label"
+PSEUDO_LABEL = "label"
+CONFIDENCE = "prob"
+PROBS = "probabilities"
+PREDICTED_CLASS = "classes"
+
+# A TFRecord frames its payload: length and its crc before, the payload's after.
+_HEADER_BYTES = 12
+_FOOTER_BYTES = 4
+_READ_BATCH = 64
+
+
+class RecordError(ValueError):
+    """A record or a shard is malformed; the message says which and where."""
+
+
+def _bytes_feature(value):
+    value = value.encode() if isinstance(value, str) else value
+    return tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
+
+
+def _int64_feature(value):
+    return tf.train.Feature(int64_list=tf.train.Int64List(value=[int(value)]))
+
+
+def _float_feature(values):
+    values = np.asarray(values, np.float32).ravel()
+    return tf.train.Feature(float_list=tf.train.FloatList(value=values))
+
+
+def _serialize(feature):
+    example = tf.train.Example(features=tf.train.Features(feature=feature))
+    # Without this, the order of a map's entries is not defined.
+    return example.SerializeToString(deterministic=True)
+
+
+def labeled_example(image_bytes, label, key):
+    """Returns a serialized labeled record.
+
+    Args:
+        image_bytes: bytes of an encoded image (JPEG).
+        label: int, the class, 1-based.
+        key: bytes or str that identifies the image.
+    """
+    return _serialize(
+        {
+            IMAGE: _bytes_feature(image_bytes),
+            LABEL: _int64_feature(label),
+            KEY: _bytes_feature(key),
+        }
+    )
+
+
+def unlabeled_example(image_bytes, key):
+    """Returns a serialized unlabeled record; see `labeled_example`."""
+    return _serialize(
+        {IMAGE: _bytes_feature(image_bytes), KEY: _bytes_feature(key)}
+    )
+
+
+def pseudo_labeled_example(image_bytes, label, confidence, probs, key):
+    """Returns a serialized pseudo-labeled record.
+
+    Args:
+        image_bytes: bytes of an encoded image (JPEG).
+        label: int, the teacher's class, 0-based.
+        confidence: float, the teacher's probability of that class.
+        probs: float [num_classes], the teacher's distribution.
+        key: bytes or str that identifies the image.
+    """
+    return _serialize(
+        {
+            IMAGE: _bytes_feature(image_bytes),
+            PSEUDO_LABEL: _int64_feature(label),
+            CONFIDENCE: _float_feature(confidence),
+            PROBS: _float_feature(probs),
+            KEY: _bytes_feature(key),
+        }
+    )
+
+
+def prediction_example(probs, key):
+    """Returns a serialized prediction; the class is the first largest prob.
+
+    Args:
+        probs: float [num_classes], the teacher's distribution.
+        key: bytes or str, the key of the image.
+    """
+    return _serialize(
+        {
+            PROBS: _float_feature(probs),
+            PREDICTED_CLASS: _int64_feature(np.argmax(probs)),
+            KEY: _bytes_feature(key),
+        }
+    )
+
+
+def _scalar(dtype):
+    return tf.io.FixedLenFeature([], dtype)
+
+
+_OPTIONAL_KEY = tf.io.FixedLenFeature([], tf.string, default_value="")
+
+
+def parse_labeled(serialized):
+    """Parses a labeled record; for eager code and `Dataset.map`.
+
+    Args:
+        serialized: scalar string tensor.
+
+    Returns:
+        dict of scalar tensors: `image_bytes` string, `label` int64 as stored
+        (1-based), `key` string, empty where the record has none.
+    """
+    parsed = tf.io.parse_single_example(
+        serialized,
+        {
+            IMAGE: _scalar(tf.string),
+            LABEL: _scalar(tf.int64),
+            KEY: _OPTIONAL_KEY,
+        },
+    )
+    return {
+        "image_bytes": parsed[IMAGE],
+        "label": parsed[LABEL],
+        "key": parsed[KEY],
+    }
+
+
+def parse_unlabeled(serialized):
+    """Parses the image and key of any record with an image.
+
+    Args:
+        serialized: scalar string tensor.
+
+    Returns:
+        dict of scalar tensors: `image_bytes` string, `key` string, empty where
+        the record has none.
+    """
+    parsed = tf.io.parse_single_example(
+        serialized, {IMAGE: _scalar(tf.string), KEY: _OPTIONAL_KEY}
+    )
+    return {"image_bytes": parsed[IMAGE], "key": parsed[KEY]}
+
+
+def parse_pseudo_labeled(serialized, num_classes):
+    """Parses a pseudo-labeled record.
+
+    Args:
+        serialized: scalar string tensor.
+        num_classes: int, length of the stored distribution.
+
+    Returns:
+        dict: `image_bytes` string [], `label` int64 [] (0-based),
+        `confidence` float32 [], `probs` float32 [num_classes], `key` string []
+        (empty where the record has none).
+    """
+    parsed = tf.io.parse_single_example(
+        serialized,
+        {
+            IMAGE: _scalar(tf.string),
+            PSEUDO_LABEL: _scalar(tf.int64),
+            CONFIDENCE: _scalar(tf.float32),
+            PROBS: tf.io.FixedLenFeature([num_classes], tf.float32),
+            KEY: _OPTIONAL_KEY,
+        },
+    )
+    return {
+        "image_bytes": parsed[IMAGE],
+        "label": parsed[PSEUDO_LABEL],
+        "confidence": parsed[CONFIDENCE],
+        "probs": parsed[PROBS],
+        "key": parsed[KEY],
+    }
+
+
+def parse_prediction(serialized, num_classes):
+    """Parses one prediction, or a batch of them.
+
+    Args:
+        serialized: string tensor, scalar or [batch].
+        num_classes: int, length of the stored distribution.
+
+    Returns:
+        dict, with a leading batch axis if `serialized` has one: `probs`
+        float32 [num_classes], `label` int64 [] (0-based), `key` string []
+        (empty where the record has none).
+    """
+    parsed = tf.io.parse_example(
+        serialized,
+        {
+            PROBS: tf.io.FixedLenFeature([num_classes], tf.float32),
+            PREDICTED_CLASS: _scalar(tf.int64),
+            KEY: _OPTIONAL_KEY,
+        },
+    )
+    return {
+        "probs": parsed[PROBS],
+        "label": parsed[PREDICTED_CLASS],
+        "key": parsed[KEY],
+    }
+
+
+def unpack_image(serialized):
+    """Returns (image bytes, key) of any record with an image, in Python.
+
+    The key is empty where the record has none.
+    """
+    feature = _features(serialized)
+    return _first_bytes(feature, IMAGE), _first_bytes(feature, KEY)
+
+
+def unpack_prediction(serialized):
+    """Returns (float32 probs [num_classes], label, key) of a prediction."""
+    feature = _features(serialized)
+    probs = np.array(feature[PROBS].float_list.value, np.float32)
+    label = feature[PREDICTED_CLASS].int64_list.value[0]
+    return probs, label, _first_bytes(feature, KEY)
+
+
+def _features(serialized):
+    try:
+        return tf.train.Example.FromString(serialized).features.feature
+    except message.DecodeError as error:
+        raise RecordError(
+            "A record is no tf.train.Example; `validation.validate` says which."
+        ) from error
+
+
+def _first_bytes(feature, name):
+    values = feature[name].bytes_list.value
+    return values[0] if values else b""
+
+
+def default_key(path, index):
+    """Returns the key of a record that stores none, as bytes."""
+    return f"{os.path.basename(path)}:{index}".encode()
+
+
+def framed_size(payload):
+    """Returns the bytes a record takes in an uncompressed TFRecord file."""
+    return _HEADER_BYTES + len(payload) + _FOOTER_BYTES
+
+
+def read_records(path):
+    """Yields the payloads of a TFRecord file, in order, checksums verified.
+
+    Args:
+        path: Local or remote file.
+
+    Yields:
+        bytes, one serialized example each.
+
+    Raises:
+        RecordError: The file is truncated or a checksum is wrong; names the
+            file, the record's index and its byte offset.
+    """
+    dataset = tf.data.TFRecordDataset(os.fspath(path)).batch(_READ_BATCH)
+    index = offset = 0
+    try:
+        for batch in dataset.as_numpy_iterator():
+            for payload in batch.tolist():
+                yield payload
+                index += 1
+                offset += framed_size(payload)
+    except tf.errors.DataLossError as error:
+        raise _locate_damage(os.fspath(path)) from error
+    # TensorFlow takes a file that ends inside a header for complete.
+    if offset != files.size(path):
+        where = describe_position(path, index, offset)
+        raise RecordError(f"{where}the file is truncated.")
+
+
+def _locate_damage(path):
+    """Returns the error for a file whose reading failed: where it failed."""
+    index = offset = 0
+    try:
+        for payload in tf.data.TFRecordDataset(path).as_numpy_iterator():
+            index += 1
+            offset += framed_size(payload)
+    except tf.errors.DataLossError as error:
+        truncated = "truncated" in error.message
+        problem = "the file is truncated" if truncated else "wrong checksum"
+        return RecordError(
+            describe_position(path, index, offset) + f"{problem}."
+        )
+    return RecordError(f"{path!r}: reading it failed, but only once.")
+
+
+def describe_position(path, index, offset):
+    """Returns how error messages say where a record is."""
+    return f"{os.fspath(path)!r}: record {index} (byte offset {offset}): "
+
+
+def count_records(path):
+    """Returns how many records a TFRecord file holds, without reading them.
+
+    Raises:
+        RecordError: The file ends inside a record.
+    """
+    total = files.size(path)
+    index = offset = 0
+    with files.open_file(path, "rb") as file:
+        while offset < total:
+            file.seek(offset)
+            header = file.read(_HEADER_BYTES)
+            length = int.from_bytes(header[:8], "little")
+            end = offset + _HEADER_BYTES + length + _FOOTER_BYTES
+            if len(header) < _HEADER_BYTES or end > total:
+                raise RecordError(
+                    describe_position(path, index, offset)
+                    + "the file is truncated, or is no TFRecord file."
+                )
+            offset = end
+            index += 1
+    return index

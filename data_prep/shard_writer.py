@@ -1,0 +1,275 @@
+"""Writes a set of shards so that it can be killed and restarted anywhere.
+
+Each shard is written under a temporary name and renamed when it is complete; a
+hidden marker beside it then says what it holds. When every shard is done, the
+manifest replaces the markers.
+"""
+
+import collections
+import contextlib
+import os
+import re
+
+from data_prep import files, shards
+
+KINDS = ("labeled", "unlabeled", "pseudo_labeled", "prediction")
+_KINDS_WITH_LABEL = ("labeled", "pseudo_labeled")
+_LEFTOVER_NAME = re.compile(r"^\.(?P<shard>.+?)\.(done\.json|.*\.tmp)$")
+
+
+class OpenShard:
+    """A shard while it is written; made by `ShardedWriter.open_shard`."""
+
+    def __init__(self, kind, record_writer):
+        self._needs_label = kind in _KINDS_WITH_LABEL
+        self._record_writer = record_writer
+        self.num_records = 0
+        self.counters = collections.Counter()
+        self.labels = None
+
+    def write(self, serialized, label=None):
+        """Appends one record.
+
+        Args:
+            serialized: bytes, a serialized `tf.train.Example`.
+            label: int, the label stored in it; needed for the labeled kinds,
+                for the manifest's range.
+        """
+        if self._needs_label:
+            if label is None:
+                raise ValueError("`label` is needed for labeled records.")
+            low, high = self.labels or (label, label)
+            self.labels = (min(low, int(label)), max(high, int(label)))
+        self._record_writer.write(serialized)
+        self.num_records += 1
+
+    def count(self, reason, number=1):
+        """Counts inputs by what became of them, each input exactly once.
+
+        Args:
+            reason: str such as "kept" or "dropped:undecodable".
+            number: int, how many inputs.
+        """
+        self.counters[reason] += int(number)
+
+
+class ShardedWriter:
+    """Writes `<split>-%05d-of-%05d` shards and their manifest.
+
+    `pending` are the shards still to write; `open_shard` writes one; `finish`
+    writes the manifest. Several processes may write different shards of one
+    set; the last calls `finish`. Prediction shards are called
+    `<split>-info-%05d-of-%05d-00000`, have the text file with their count
+    beside them, and the manifest of `<split>-info`.
+
+    Args:
+        directory: Output folder; created with the first shard.
+        split: Split in the file names.
+        num_shards: int >= 1.
+        kind: One of `KINDS`.
+        config: JSON-able dict of all settings the bytes depend on.
+        num_classes: Number of classes, if known.
+        class_names: Names in label order, if known.
+
+    Raises:
+        ValueError: `kind` or `num_shards` is out of range, or the folder holds
+            shards of the split made with another config (the difference is
+            shown).
+    """
+
+    def __init__(
+        self,
+        directory,
+        split,
+        num_shards,
+        *,
+        kind,
+        config,
+        num_classes=None,
+        class_names=None,
+    ):
+        if kind not in KINDS:
+            raise ValueError(
+                f"`kind` must be one of {KINDS}. Received: {kind!r}."
+            )
+        if num_shards < 1:
+            raise ValueError(
+                f"`num_shards` must be >= 1. Received: {num_shards}."
+            )
+        self._directory = os.fspath(directory)
+        self._kind = kind
+        self._num_shards = num_shards
+        self._image_split = split
+        self._split = f"{split}-info" if kind == "prediction" else split
+        self._num_classes = num_classes
+        self._class_names = None if class_names is None else tuple(class_names)
+        self._config = {"num_shards": num_shards, **config}
+        self._check_foreign_shards()
+        self._settings = self._settings_of(self._merge([]))
+        self._manifest = shards.read_manifest(self._directory, self._split)
+        if self._manifest:
+            self._check_settings(self._settings_of(self._manifest))
+        if self.pending:
+            # A shard was deleted after the manifest was written.
+            self._manifest = None
+
+    def path(self, index):
+        """Returns the path of a shard."""
+        name = shards.shard_name(self._split, index, self._num_shards)
+        if self._kind == "prediction":
+            name = shards.prediction_name(
+                self._image_split, index, self._num_shards
+            )
+        return os.path.join(self._directory, name)
+
+    @property
+    def pending(self):
+        """Tuple of the indices of shards that are not complete yet."""
+        names = set(files.list_names(self._directory))
+        return tuple(
+            index
+            for index in range(self._num_shards)
+            if os.path.basename(self.path(index)) not in names
+            or not (self._manifest or self._read_marker(index))
+        )
+
+    @contextlib.contextmanager
+    def open_shard(self, index, num_input=None):
+        """Writes shard `index`: `with writer.open_shard(0) as shard: ...`.
+
+        Args:
+            index: int, one of `pending`.
+            num_input: int, how many inputs the shard's counters have to add up
+                to; None leaves that unchecked.
+
+        Yields:
+            `OpenShard`. If the block raises, nothing of the shard remains.
+
+        Raises:
+            ValueError: The counters do not add up to `num_input`.
+        """
+        # Imported here: a run that finds every shard done needs no TensorFlow.
+        import tensorflow as tf
+
+        path = self.path(index)
+        temporary = files.temporary_path(path)
+        files.make_dirs(self._directory)
+        try:
+            with tf.io.TFRecordWriter(temporary) as record_writer:
+                shard = OpenShard(self._kind, record_writer)
+                yield shard
+            counted = sum(shard.counters.values())
+            if num_input not in (None, counted):
+                raise ValueError(
+                    f"{path!r}: the counters {dict(shard.counters)} add up to "
+                    f"{counted}, not to the {num_input} inputs."
+                )
+            files.publish(temporary, path)
+        except BaseException:
+            files.remove(temporary)
+            raise
+        if self._kind == "prediction":
+            info = shards.info_name(index, self._num_shards)
+            files.write_json(
+                os.path.join(self._directory, info),
+                {"image_num": shard.num_records},
+                indent=None,
+            )
+        self._write_marker(index, shard)
+
+    def finish(self):
+        """Writes the manifest once all shards are there, and returns it.
+
+        Raises:
+            ValueError: Some shards are still pending; names them.
+        """
+        if pending := self.pending:
+            names = [os.path.basename(self.path(i)) for i in pending]
+            raise ValueError(
+                f"{len(names)} of {self._num_shards} shards are not written "
+                f"yet in {self._directory!r}: {', '.join(names[:5])}."
+            )
+        if not self._manifest:
+            markers = [self._read_marker(i) for i in range(self._num_shards)]
+            self._manifest = self._merge(markers)
+            shards.write_manifest(self._directory, self._manifest)
+        self._clean()
+        return self._manifest
+
+    def _merge(self, markers):
+        counters = collections.Counter()
+        for marker in markers:
+            counters.update(marker["counters"])
+        labels = [x for marker in markers for x in marker["labels"] or ()]
+        return shards.Manifest(
+            kind=self._kind,
+            split=self._split,
+            num_records=tuple(marker["num_records"] for marker in markers),
+            counters=dict(sorted(counters.items())),
+            label_min=min(labels, default=None),
+            label_max=max(labels, default=None),
+            num_classes=self._num_classes,
+            class_names=self._class_names,
+            config=self._config,
+        )
+
+    def _marker_path(self, index):
+        folder, name = os.path.split(self.path(index))
+        return os.path.join(folder, f".{name}.done.json")
+
+    def _write_marker(self, index, shard):
+        files.write_json(
+            self._marker_path(index),
+            {
+                "num_records": shard.num_records,
+                "counters": dict(sorted(shard.counters.items())),
+                "labels": shard.labels,
+                "settings": self._settings,
+            },
+        )
+
+    def _read_marker(self, index):
+        path = self._marker_path(index)
+        if not files.exists(path):
+            return None
+        marker = files.read_json(path)
+        self._check_settings(marker["settings"])
+        return marker
+
+    @staticmethod
+    def _settings_of(manifest):
+        """Returns all a restart must agree on."""
+        return {
+            "kind": manifest.kind,
+            "num_classes": manifest.num_classes,
+            "class_names": manifest.class_names,
+            **manifest.config,
+        }
+
+    def _check_settings(self, before):
+        if difference := files.describe_difference(before, self._settings):
+            raise ValueError(
+                f"{self._directory!r} holds {self._split!r} shards made with "
+                f"other settings: {difference}. Write to another folder, or "
+                "delete these shards first."
+            )
+
+    def _check_foreign_shards(self):
+        own = {os.path.basename(self.path(i)) for i in range(self._num_shards)}
+        for name in files.list_names(self._directory):
+            parsed = shards.parse_name(name)
+            if parsed and parsed["split"] == self._split and name not in own:
+                raise ValueError(
+                    f"{self._directory!r} already holds other shards of "
+                    f"{self._split!r}, such as {name!r}; this run would write "
+                    f"{self._num_shards}. Write to another folder, or delete "
+                    "these shards first."
+                )
+
+    def _clean(self):
+        """Removes the markers and what killed runs left behind."""
+        own = {os.path.basename(self.path(i)) for i in range(self._num_shards)}
+        for name in files.list_names(self._directory):
+            leftover = _LEFTOVER_NAME.match(name)
+            if leftover and leftover["shard"] in own:
+                files.remove(os.path.join(self._directory, name))

@@ -1,0 +1,1 @@
+"""Noisy Student Training: training, labelling and evaluation."""

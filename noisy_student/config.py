@@ -1,0 +1,345 @@
+"""What a run is made of: small frozen dataclasses that check themselves.
+
+Flags become these once (`flags.py`); everything below receives the smallest
+one it needs. No TensorFlow here, so a wrong setting ends a command at once.
+"""
+
+import dataclasses
+import json
+import math
+from typing import Optional
+
+LABEL_TYPES = ("soft", "hard")
+AUGMENTATIONS = ("none", "randaugment", "autoaugment")
+
+
+def _require(condition, name, rule, value):
+    if not condition:
+        raise ValueError(f"`{name}` must be {rule}. Received: {value!r}.")
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+    """Which network, and what overrides its table row.
+
+    Attributes:
+        model_name: A name of `efficientnet.MODEL_NAMES`.
+        num_classes: Number of classes, at least 2.
+        image_size: Height and width of the input in pixels.
+        width_coefficient: Multiplies the filters; None keeps the table's.
+        depth_coefficient: Multiplies the repeats; None keeps the table's.
+        dropout_rate: Before the classifier; None keeps the table's.
+        stochastic_depth_rate: Drop rate at the last block; None keeps the
+            table's (0.2).
+        small_image: The variant for 32x32 images.
+        mean_rgb: Subtracted from the pixels, three values in 0-255.
+        stddev_rgb: Divides them afterwards, three values in 0-255.
+    """
+
+    model_name: str
+    num_classes: int
+    image_size: int
+    width_coefficient: Optional[float] = None
+    depth_coefficient: Optional[float] = None
+    dropout_rate: Optional[float] = None
+    stochastic_depth_rate: Optional[float] = None
+    small_image: bool = False
+    mean_rgb: Optional[tuple] = None
+    stddev_rgb: Optional[tuple] = None
+
+    def __post_init__(self):
+        _require(self.num_classes >= 2, "num_classes", ">= 2", self.num_classes)
+        _require(self.image_size >= 8, "image_size", ">= 8", self.image_size)
+        for name in ("width_coefficient", "depth_coefficient"):
+            value = getattr(self, name)
+            _require(value is None or value > 0, name, "> 0", value)
+        for name in ("dropout_rate", "stochastic_depth_rate"):
+            value = getattr(self, name)
+            _require(value is None or 0 <= value < 1, name, "in [0, 1)", value)
+
+
+@dataclasses.dataclass(frozen=True)
+class AugmentConfig:
+    """The input noise of training images.
+
+    Attributes:
+        name: `'none'`, `'randaugment'` or `'autoaugment'`, after the random
+            crop and flip.
+        num_layers: RandAugment operations per image.
+        magnitude: RandAugment magnitude, 10 is the nominal maximum.
+        cutout: Whether RandAugment may draw Cutout.
+        random_crop: False trains on the evaluation view (no crop, no flip).
+        flip: Whether images are flipped at random.
+    """
+
+    name: str = "none"
+    num_layers: int = 2
+    magnitude: float = 27
+    cutout: bool = True
+    random_crop: bool = True
+    flip: bool = True
+
+    def __post_init__(self):
+        _require(
+            self.name in AUGMENTATIONS,
+            "augment",
+            f"one of {AUGMENTATIONS}",
+            self.name,
+        )
+        _require(self.num_layers >= 1, "num_layers", ">= 1", self.num_layers)
+        _require(self.magnitude >= 0, "magnitude", ">= 0", self.magnitude)
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+    """Where images come from.
+
+    Attributes:
+        label_data_dir: Directory of labeled shards.
+        train_split: Prefix of the labeled training shards.
+        unlabel_data_dir: Directory of unlabeled or pseudo-labeled shards.
+        unlabel_split: Prefix of those shards.
+        eval_split: Prefix of the labeled evaluation shards.
+        shuffle_buffer: Records held for shuffling, per stream.
+    """
+
+    label_data_dir: Optional[str] = None
+    train_split: str = "train"
+    unlabel_data_dir: Optional[str] = None
+    unlabel_split: str = "train"
+    eval_split: str = "validation"
+    shuffle_buffer: int = 1024
+
+    def __post_init__(self):
+        _require(
+            self.shuffle_buffer >= 1,
+            "shuffle_buffer",
+            ">= 1",
+            self.shuffle_buffer,
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class PseudoLabelConfig:
+    """How unlabeled images enter the loss.
+
+    Attributes:
+        unlabeled_ratio: Unlabeled images per labeled image in a batch, and
+            the weight of their loss; 0 turns both off.
+        label_type: `'soft'` or `'hard'`.
+        temperature: Teacher softmax temperature of soft labels, > 0.
+        online: Whether the teacher labels inside the step; otherwise its
+            stored labels are read.
+    """
+
+    unlabeled_ratio: float = 0.0
+    label_type: str = "hard"
+    temperature: float = 1.0
+    online: bool = False
+
+    def __post_init__(self):
+        _require(
+            self.unlabeled_ratio >= 0,
+            "unlabeled_ratio",
+            ">= 0",
+            self.unlabeled_ratio,
+        )
+        _require(
+            self.label_type in LABEL_TYPES,
+            "label_type",
+            f"one of {LABEL_TYPES}",
+            self.label_type,
+        )
+        _require(self.temperature > 0, "temperature", "> 0", self.temperature)
+
+    def unlabeled_batch_size(self, batch_size):
+        """Returns the unlabeled images that accompany `batch_size` labeled."""
+        return math.ceil(batch_size * self.unlabeled_ratio)
+
+
+@dataclasses.dataclass(frozen=True)
+class StepConfig:
+    """What one training step computes.
+
+    Attributes:
+        num_classes: Number of classes.
+        label_smoothing: On labeled images and hard pseudo labels, in [0, 1).
+        weight_decay: Coefficient of half the squared norm of the weights.
+        normalization: One of `losses.NORMALIZATIONS`.
+        pseudo_labels: How unlabeled images enter the loss.
+        seed: Seed of dropout and stochastic depth.
+    """
+
+    num_classes: int
+    label_smoothing: float = 0.1
+    weight_decay: float = 1e-5
+    normalization: str = "labeled"
+    pseudo_labels: PseudoLabelConfig = PseudoLabelConfig()
+    seed: int = 0
+
+    def __post_init__(self):
+        _require(
+            0 <= self.label_smoothing < 1,
+            "label_smoothing",
+            "in [0, 1)",
+            self.label_smoothing,
+        )
+        _require(
+            self.weight_decay >= 0, "weight_decay", ">= 0", self.weight_decay
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerConfig:
+    """Learning rate, its schedule, and the moving average.
+
+    Attributes:
+        base_learning_rate: Rate per 256 labeled images.
+        final_base_lr: Rate per 256 labeled images at the end of the run; it
+            derives the decay interval. None decays every `decay_epochs`.
+        decay_epochs: Epochs of labeled images per stair of 0.97.
+        warmup_epochs: Epochs of linear warm-up.
+        moving_average_decay: Upper bound of the decay of the average.
+    """
+
+    base_learning_rate: float = 0.016
+    final_base_lr: Optional[float] = None
+    decay_epochs: float = 2.4
+    warmup_epochs: float = 5
+    moving_average_decay: float = 0.9999
+
+    def __post_init__(self):
+        for name in ("base_learning_rate", "decay_epochs"):
+            value = getattr(self, name)
+            _require(value > 0, name, "> 0", value)
+        final = self.final_base_lr
+        _require(
+            final is None or 0 < final < self.base_learning_rate,
+            "final_base_lr",
+            f"between 0 and base_learning_rate={self.base_learning_rate}",
+            final,
+        )
+        _require(
+            self.warmup_epochs >= 0, "warmup_epochs", ">= 0", self.warmup_epochs
+        )
+        _require(
+            0 <= self.moving_average_decay < 1,
+            "moving_average_decay",
+            "in [0, 1)",
+            self.moving_average_decay,
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """One training run.
+
+    Attributes:
+        model: The student.
+        data: Its images.
+        labeled_augment: Input noise of labeled images.
+        unlabeled_augment: Input noise of unlabeled images.
+        step: The loss.
+        optimizer: Learning rate and moving average.
+        teacher: The online teacher's network; None when labels are stored.
+        teacher_checkpoint: Its weights.
+        init_checkpoint: Weights the student starts from; None for scratch.
+        batch_size: Labeled images per step over all replicas.
+        train_steps: Steps of the run.
+        num_train_images: Labeled images per epoch; None until the records
+            were counted.
+        iterations_per_loop: Steps between visits to the host.
+        save_checkpoints_steps: Steps between checkpoints.
+        steps_per_eval: Steps between evaluations in `train_and_eval`.
+        keep_checkpoint_max: Checkpoints kept.
+        eval_batch_size: Images per evaluation step over all replicas.
+        seed: Seed of everything random in the run.
+    """
+
+    model: ModelConfig
+    data: DataConfig
+    labeled_augment: AugmentConfig
+    unlabeled_augment: AugmentConfig
+    step: StepConfig
+    optimizer: OptimizerConfig
+    teacher: Optional[ModelConfig] = None
+    teacher_checkpoint: Optional[str] = None
+    init_checkpoint: Optional[str] = None
+    batch_size: int = 4096
+    train_steps: int = 109474
+    num_train_images: Optional[int] = None
+    iterations_per_loop: int = 1000
+    save_checkpoints_steps: int = 1000
+    steps_per_eval: int = 3000
+    keep_checkpoint_max: int = 5
+    eval_batch_size: int = 8
+    seed: int = 0
+
+    def __post_init__(self):
+        for name in (
+            "batch_size",
+            "train_steps",
+            "num_train_images",
+            "iterations_per_loop",
+            "save_checkpoints_steps",
+            "steps_per_eval",
+            "keep_checkpoint_max",
+            "eval_batch_size",
+        ):
+            value = getattr(self, name)
+            _require(value is None or value >= 1, name, ">= 1", value)
+        online = self.step.pseudo_labels.online
+        if online != (self.teacher is not None):
+            raise ValueError(
+                "An online teacher needs `teacher`, stored labels exclude it. "
+                f"Received: online={online}, teacher={self.teacher}."
+            )
+
+    @property
+    def steps_per_epoch(self):
+        """Steps per pass over the labeled images, a float."""
+        return self.num_train_images / self.batch_size
+
+
+@dataclasses.dataclass(frozen=True)
+class HardwareConfig:
+    """How to find the devices.
+
+    Attributes:
+        use_tpu: True, False, or None to use a TPU when one is named.
+        tpu: A TPU's name or address; `'local'` on a TPU VM.
+        tpu_zone: Zone of a named TPU.
+        gcp_project: Project of a named TPU.
+        num_virtual_devices: Splits the CPU into that many replicas, to try
+            distributed training without accelerators; 1 does not.
+        deterministic: Whether equal seeds must give bit-equal weights.
+    """
+
+    use_tpu: Optional[bool] = None
+    tpu: Optional[str] = None
+    tpu_zone: Optional[str] = None
+    gcp_project: Optional[str] = None
+    num_virtual_devices: int = 1
+    deterministic: bool = False
+
+    def __post_init__(self):
+        _require(
+            self.num_virtual_devices >= 1,
+            "num_virtual_devices",
+            ">= 1",
+            self.num_virtual_devices,
+        )
+
+
+def to_dict(config):
+    """Returns a config as plain JSON values."""
+    return json.loads(json.dumps(dataclasses.asdict(config)))
+
+
+def model_from_dict(values):
+    """Returns the `ModelConfig` that `to_dict` wrote."""
+    values = dict(values)
+    for name in ("mean_rgb", "stddev_rgb"):
+        if values.get(name) is not None:
+            values[name] = tuple(values[name])
+    return ModelConfig(**values)

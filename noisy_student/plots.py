@@ -1,0 +1,361 @@
+"""Charts as PNG bytes, from plain arrays.
+
+Each function takes a `Theme`, returns one PNG and touches no global state of
+matplotlib. Equal inputs give equal bytes. Needs matplotlib, which comes with
+the extras `[quickstart]` and `[plots]`.
+"""
+
+import dataclasses
+import io
+
+import numpy as np
+from matplotlib import figure as mpl_figure
+from matplotlib import lines, patches, ticker
+
+# Inches and dots per inch: readable at the width of a phone's screen, sharp
+# at half the width of a desktop page.
+_SIZE = (5.2, 3.5)
+_DPI = 160
+_FONT_SIZE = 11
+_TILE_INCHES = 1.0
+_TILE_HEIGHT = 1.42  # An image and three lines of text.
+_MOST_BARS = 30
+_LONGEST_NAME = 12
+_FEW_POINTS = 25
+_LINE_STYLES = ("-", (0, (4, 1.5)), (0, (1, 1.5)))
+
+
+@dataclasses.dataclass(frozen=True)
+class Theme:
+    """Colours, told apart by colour-blind readers too.
+
+    Attributes:
+        background: Behind everything.
+        text: Titles, labels and axes.
+        faint: Grid lines, and bars that serve as reference.
+        series: One colour per curve, the first for the reference.
+        right: Correct labels, and bars that matter.
+        wrong: Wrong labels.
+    """
+
+    background: str
+    text: str
+    faint: str
+    series: tuple
+    right: str
+    wrong: str
+
+
+LIGHT = Theme(
+    background="#ffffff",
+    text="#1f2328",
+    faint="#c9ced6",
+    series=("#6a7079", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00"),
+    right="#0072b2",
+    wrong="#d55e00",
+)
+DARK = Theme(
+    background="#15181d",
+    text="#e4e7eb",
+    faint="#4a515c",
+    series=("#aab1bb", "#56b4e9", "#f0803c", "#2fc79a", "#e69ac6", "#f0e442"),
+    right="#56b4e9",
+    wrong="#f0803c",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Curve:
+    """One line of `curves`.
+
+    Attributes:
+        name: In the legend; curves of one name share a colour.
+        series: Index into `Theme.series`; wraps around.
+        kind: In the legend; curves of one kind share a line style.
+        steps: int [points].
+        values: float [points].
+    """
+
+    name: str
+    series: int
+    kind: str
+    steps: tuple
+    values: tuple
+
+
+def curves(lines_to_draw, *, y_label, percent=False, theme=LIGHT):
+    """Draws values over training steps.
+
+    Args:
+        lines_to_draw: Sequence of `Curve`, of at most three kinds.
+        y_label: Label of the vertical axis.
+        percent: Whether values are fractions, shown as percentages.
+        theme: `Theme`.
+
+    Returns:
+        PNG bytes.
+    """
+    fig, axes = _new_chart(theme, x_label="step", y_label=y_label)
+    kinds = list(dict.fromkeys(curve.kind for curve in lines_to_draw))
+    names = {}
+    for curve in lines_to_draw:
+        color = theme.series[curve.series % len(theme.series)]
+        names.setdefault(curve.name, color)
+        axes.plot(
+            curve.steps,
+            curve.values,
+            color=color,
+            linestyle=_LINE_STYLES[kinds.index(curve.kind)],
+            linewidth=1.8,
+            marker="o" if len(curve.steps) < _FEW_POINTS else None,
+            markersize=6 if len(curve.steps) == 1 else 3,
+            clip_on=False,
+        )
+    axes.set_xlim(left=0)
+    axes.grid(True, color=theme.faint, linewidth=0.6, alpha=0.6)
+    if percent:
+        axes.yaxis.set_major_formatter(ticker.PercentFormatter(1, decimals=0))
+    _add_legend(
+        fig,
+        theme,
+        [lines.Line2D([], [], color=c, lw=4) for c in names.values()],
+        list(names),
+    )
+    axes.legend(
+        [_kind_handle(lines_to_draw, kind, theme) for kind in kinds],
+        kinds,
+        fontsize=_FONT_SIZE - 1,
+        labelcolor=theme.text,
+        facecolor=theme.background,
+        edgecolor=theme.faint,
+    )
+    return _to_png(fig)
+
+
+def _kind_handle(lines_to_draw, kind, theme):
+    """Returns what stands for a kind in the legend: its line, or its dot."""
+    kinds = list(dict.fromkeys(curve.kind for curve in lines_to_draw))
+    is_dot = all(
+        len(curve.steps) == 1 for curve in lines_to_draw if curve.kind == kind
+    )
+    return lines.Line2D(
+        [],
+        [],
+        color=theme.text,
+        linestyle="" if is_dot else _LINE_STYLES[kinds.index(kind)],
+        marker="o" if is_dot else None,
+    )
+
+
+def confidence_histogram(
+    counts, *, wrong_counts=None, min_threshold=None, theme=LIGHT
+):
+    """Draws how many labels a teacher gave with which confidence.
+
+    Where the truth is known, a lower panel shows which share of the labels of
+    each bin is wrong; among thousands, a few wrong ones are too thin to see.
+
+    Args:
+        counts: int [bins], labels per bin; the bins divide [0, 1] evenly.
+        wrong_counts: int [bins], how many of them are wrong; None if unknown.
+        min_threshold: Least confidence of a kept label; None draws no line.
+        theme: `Theme`.
+
+    Returns:
+        PNG bytes.
+    """
+    counts = np.asarray(counts)
+    x_label = "teacher's confidence"
+    handles, labels = [], []
+    if wrong_counts is None:
+        fig, axes = _new_chart(theme, x_label=x_label, y_label="images")
+        panels = [axes]
+        _draw_bins(axes, counts, theme.right)
+    else:
+        wrong = np.asarray(wrong_counts)
+        fig = _new_figure(theme)
+        panels = fig.subplots(2, sharex=True, height_ratios=(3, 1.2))
+        _style(panels[0], theme, x_label="", y_label="images")
+        _style(panels[1], theme, x_label=x_label, y_label="wrong")
+        _draw_bins(panels[0], counts - wrong, theme.right, bottom=wrong)
+        _draw_bins(panels[0], wrong, theme.wrong)
+        _draw_bins(panels[1], wrong / np.maximum(counts, 1), theme.wrong)
+        panels[1].yaxis.set_major_formatter(ticker.PercentFormatter(1))
+        handles = [patches.Patch(color=c) for c in (theme.right, theme.wrong)]
+        labels = ["correct", "wrong"]
+    if min_threshold is not None:
+        line = {"color": theme.text, "linestyle": (0, (4, 2)), "lw": 1.2}
+        for axes in panels:
+            axes.axvline(min_threshold, **line)
+        handles.append(lines.Line2D([], [], **line))
+        labels.append("least confidence kept")
+    panels[0].yaxis.set_major_locator(_count_locator())
+    panels[0].set_xlim(0, 1)
+    _add_legend(fig, theme, handles, labels)
+    return _to_png(fig)
+
+
+def _draw_bins(axes, values, color, bottom=None):
+    centers = (np.arange(len(values)) + 0.5) / len(values)
+    axes.bar(centers, values, 0.88 / len(values), bottom=bottom, color=color)
+
+
+def class_counts(before, after, class_names, *, theme=LIGHT):
+    """Draws the pseudo-labeled images of each class.
+
+    Many classes are drawn as two steps, sorted, instead of bars.
+
+    Args:
+        before: int [classes], kept images.
+        after: int [classes], images after balancing.
+        class_names: str [classes].
+        theme: `Theme`.
+
+    Returns:
+        PNG bytes.
+    """
+    before, after = np.asarray(before), np.asarray(after)
+    few = len(before) <= _MOST_BARS
+    fig, axes = _new_chart(
+        theme,
+        x_label="class" if few else "classes, most images first",
+        y_label="images",
+    )
+    if few:
+        _draw_bars(axes, before, after, class_names, theme)
+    else:
+        order = np.argsort(-before, kind="stable")
+        for values, color in ((before, theme.series[0]), (after, theme.right)):
+            axes.stairs(values[order], baseline=None, color=color, lw=1.8)
+        axes.set_xlim(0, len(before))
+        axes.set_ylim(bottom=0)
+    axes.yaxis.set_major_locator(_count_locator())
+    handles = [patches.Patch(color=theme.series[0])]
+    handles.append(patches.Patch(color=theme.right))
+    _add_legend(fig, theme, handles, ["kept", "after balancing"])
+    return _to_png(fig)
+
+
+def _draw_bars(axes, before, after, class_names, theme):
+    positions = np.arange(len(before))
+    axes.bar(positions - 0.2, before, 0.38, color=theme.series[0])
+    axes.bar(positions + 0.2, after, 0.38, color=theme.right)
+    names = [_shorten(name) for name in class_names]
+    crowded = sum(map(len, names)) + 2 * len(names) > 50
+    axes.set_xticks(
+        positions, names, rotation=90 if crowded else 0, parse_math=False
+    )
+    axes.tick_params(axis="x", length=0)
+
+
+def contact_sheet(images, captions, *, wrong, columns=8, theme=LIGHT):
+    """Draws images in rows, each with its caption below.
+
+    Args:
+        images: Sequence of uint8 [side, side, 3].
+        captions: Sequence of str, at most three lines each.
+        wrong: Sequence of bool; these images get a frame.
+        columns: Images per row.
+        theme: `Theme`.
+
+    Returns:
+        PNG bytes.
+    """
+    rows = -(-len(images) // columns)
+    fig = mpl_figure.Figure(
+        figsize=(columns * _TILE_INCHES, rows * _TILE_HEIGHT * _TILE_INCHES),
+        dpi=_DPI,
+        facecolor=theme.background,
+    )
+    axes = fig.add_axes((0, 0, 1, 1))
+    axes.axis("off")
+    for i, (image, caption, is_wrong) in enumerate(
+        zip(images, captions, wrong)
+    ):
+        left, top = i % columns + 0.06, i // columns * _TILE_HEIGHT + 0.06
+        axes.imshow(
+            image,
+            extent=(left, left + 0.88, top + 0.88, top),
+            interpolation="nearest",
+        )
+        color = theme.wrong if is_wrong else theme.text
+        if is_wrong:
+            axes.add_patch(
+                patches.Rectangle(
+                    (left, top), 0.88, 0.88, fill=False, lw=2.5, color=color
+                )
+            )
+        axes.text(
+            left + 0.44,
+            top + 0.94,
+            "\n".join(map(_shorten, caption.splitlines())),
+            color=color,
+            fontsize=8,
+            ha="center",
+            va="top",
+            parse_math=False,
+        )
+    axes.set_xlim(0, columns)
+    axes.set_ylim(rows * _TILE_HEIGHT, 0)
+    return _to_png(fig)
+
+
+def _new_figure(theme):
+    return mpl_figure.Figure(
+        figsize=_SIZE,
+        dpi=_DPI,
+        layout="constrained",
+        facecolor=theme.background,
+    )
+
+
+def _new_chart(theme, *, x_label, y_label):
+    fig = _new_figure(theme)
+    axes = fig.add_subplot()
+    _style(axes, theme, x_label=x_label, y_label=y_label)
+    return fig, axes
+
+
+def _style(axes, theme, *, x_label, y_label):
+    axes.set_facecolor(theme.background)
+    axes.set_xlabel(x_label, color=theme.text, fontsize=_FONT_SIZE)
+    axes.set_ylabel(y_label, color=theme.text, fontsize=_FONT_SIZE)
+    axes.tick_params(
+        colors=theme.text, color=theme.faint, labelsize=_FONT_SIZE - 1
+    )
+    for side, spine in axes.spines.items():
+        spine.set_visible(side in ("left", "bottom"))
+        spine.set_color(theme.faint)
+
+
+def _add_legend(fig, theme, handles, labels):
+    if not handles:
+        return
+    fig.legend(
+        handles,
+        labels,
+        loc="outside upper left",
+        ncols=3,
+        fontsize=_FONT_SIZE - 1,
+        labelcolor=theme.text,
+        frameon=False,
+        columnspacing=1.2,
+        handlelength=1.8,
+    )
+
+
+def _count_locator():
+    return ticker.MaxNLocator(6, integer=True, steps=(1, 2, 5, 10))
+
+
+def _shorten(text):
+    if len(text) <= _LONGEST_NAME:
+        return text
+    return text[: _LONGEST_NAME - 1] + "…"
+
+
+def _to_png(fig):
+    # The name and version of the program would make the bytes depend on them.
+    buffer = io.BytesIO()
+    fig.savefig(buffer, format="png", metadata={"Software": None})
+    return buffer.getvalue()

@@ -1,0 +1,139 @@
+"""The teacher labels the unlabeled shards.
+
+Images are clean, at the teacher's own resolution, and the teacher computes
+with its averaged weights and without noise.
+
+Source: noisystudent `predict_label.py`; paper, Algorithm 1, step 2.
+"""
+
+import dataclasses
+
+import numpy as np
+import tensorflow as tf
+
+from data_prep import progress, records, shard_writer, shards
+from noisy_student import (
+    checkpoints,
+    input_pipeline,
+    models,
+    preprocessing,
+)
+from noisy_student import config as config_lib
+
+
+@dataclasses.dataclass(frozen=True)
+class PredictConfig:
+    """One labelling run.
+
+    Attributes:
+        model: The teacher.
+        checkpoint: Its weights.
+        input_dir: Directory of the unlabeled shards.
+        split: Prefix of their names.
+        output_dir: Directory of the prediction shards.
+        batch_size: Images per step over all replicas.
+    """
+
+    model: config_lib.ModelConfig
+    checkpoint: str
+    input_dir: str
+    split: str
+    output_dir: str
+    batch_size: int = 8
+
+    def __post_init__(self):
+        if self.batch_size < 1:
+            raise ValueError(
+                f"`batch_size` must be >= 1. Received: {self.batch_size}."
+            )
+
+
+def predict(config, strategy):
+    """Writes one prediction shard per unlabeled shard; skips finished ones.
+
+    Args:
+        config: `PredictConfig`.
+        strategy: `tf.distribute` strategy.
+
+    Returns:
+        The `shards.Manifest` of the prediction shards.
+
+    Raises:
+        FileNotFoundError: If shards or checkpoint are missing.
+        ValueError: If the checkpoint does not fit the model, or the output
+            directory holds predictions of another run.
+    """
+    inputs = shards.list_shards(config.input_dir, config.split)
+    prefix = checkpoints.find_checkpoint(config.checkpoint)
+    writer = shard_writer.ShardedWriter(
+        config.output_dir,
+        config.split,
+        len(inputs),
+        kind="prediction",
+        num_classes=config.model.num_classes,
+        config={
+            "model": config_lib.to_dict(config.model),
+            "checkpoint": prefix,
+            "input_dir": config.input_dir,
+        },
+    )
+    if writer.pending:
+        with strategy.scope():
+            teacher = models.load(config.model, prefix)
+        _label_shards(config, strategy, teacher, inputs, writer)
+    return writer.finish()
+
+
+def _label_shards(config, strategy, teacher, inputs, writer):
+    forward = _make_forward(teacher, strategy)
+    meter = progress.Progress(
+        "label",
+        total=len(inputs),
+        done=len(inputs) - len(writer.pending),
+    )
+    for index in writer.pending:
+        probs = _label_shard(config, strategy, forward, inputs[index])
+        keys = _keys(inputs[index])
+        with writer.open_shard(index, num_input=len(keys)) as shard:
+            for key, row in zip(keys, probs):
+                shard.write(records.prediction_example(row, key))
+            shard.count("labeled", len(keys))
+        meter.advance()
+
+
+def _make_forward(teacher, strategy):
+    def probs_of(images):
+        logits = tf.cast(teacher(images, training=False), tf.float32)
+        return tf.nn.softmax(logits)
+
+    @tf.function
+    def forward(batch):
+        per_replica = strategy.run(probs_of, args=(batch["images"],))
+        return strategy.gather(per_replica, axis=0)
+
+    return forward
+
+
+def _label_shard(config, strategy, forward, shard):
+    """Returns float32 [images of the shard, num_classes]."""
+    batches = input_pipeline.distribute_eval_batches(
+        strategy,
+        [shard],
+        preprocessing.eval_view(config.model),
+        parse=records.parse_unlabeled,
+        batch_size=config.batch_size,
+    )
+    parts = [forward(batch).numpy() for batch in batches]
+    return np.concatenate(parts)[: records.count_records(shard)]
+
+
+def _keys(shard):
+    """Returns the keys of a shard's images, bytes, in order."""
+    dataset = tf.data.TFRecordDataset(shard).map(
+        lambda serialized: records.parse_unlabeled(serialized)["key"],
+        num_parallel_calls=tf.data.AUTOTUNE,
+    )
+    return [
+        key or records.default_key(shard, index)
+        for index, key in enumerate(dataset.as_numpy_iterator())
+    ]

@@ -1,0 +1,192 @@
+"""Finds what is wrong with a command before anything slow or lasting.
+
+Errors name the flag and its value.
+"""
+
+import dataclasses
+import os
+
+from data_prep import files
+from data_prep import shards as shards_lib
+
+_CHECKED_RECORDS = 1000
+
+
+def check_paths(run):
+    """Checks that the files and directories the flags name are there.
+
+    Args:
+        run: `flags.RunConfig`.
+
+    Raises:
+        ValueError: If a needed flag is missing.
+        FileNotFoundError: If a path does not exist.
+    """
+    train = run.train
+    training = run.mode in ("train", "train_and_eval")
+    if training:
+        _require_given("model_dir", run.model_dir, run.mode)
+        check_training_paths(train)
+    else:
+        given = run.checkpoint is not None
+        require_checkpoint(
+            "checkpoint" if given else "model_dir",
+            run.checkpoint if given else run.model_dir,
+            run.mode,
+        )
+    if run.mode == "eval":
+        require_directory("label_data_dir", train.data.label_data_dir)
+    if run.mode == "predict":
+        require_directory("unlabel_data_dir", train.data.unlabel_data_dir)
+        _require_given("output_dir", run.output_dir, run.mode)
+
+
+def check_training_paths(train):
+    """The same for one `config.TrainConfig`."""
+    require_directory("label_data_dir", train.data.label_data_dir)
+    if train.step.pseudo_labels.unlabeled_ratio:
+        require_directory("unlabel_data_dir", train.data.unlabel_data_dir)
+    if train.teacher is not None:
+        require_checkpoint("teacher_model_path", train.teacher_checkpoint)
+    if train.init_checkpoint is not None:
+        require_checkpoint("init_model_path", train.init_checkpoint)
+
+
+def check_data(run):
+    """Checks that the records fit the configuration.
+
+    Args:
+        run: `flags.RunConfig`.
+
+    Returns:
+        The `config.TrainConfig` of `run`, its `num_train_images` counted
+        where neither flag nor task gave it.
+
+    Raises:
+        FileNotFoundError: If there are no shards.
+        ValueError: If labels are out of range or records malformed.
+    """
+    train = run.train
+    if run.mode in ("train", "train_and_eval"):
+        train = check_training_data(train)
+    if run.mode in ("eval", "train_and_eval"):
+        check_labeled(train, train.data.eval_split)
+    if run.mode == "predict":
+        _find_shards(
+            "unlabel_data_dir",
+            train.data.unlabel_data_dir,
+            train.data.unlabel_split,
+        )
+    return train
+
+
+def check_training_data(train):
+    """The same for the training shards of one `config.TrainConfig`."""
+    from data_prep import records
+
+    paths = check_labeled(train, train.data.train_split)
+    pseudo = train.step.pseudo_labels
+    if pseudo.unlabeled_ratio:
+        directory, split = train.data.unlabel_data_dir, train.data.unlabel_split
+        unlabeled = _find_shards("unlabel_data_dir", directory, split)
+        if not pseudo.online:
+            _check_records(
+                "unlabel_data_dir",
+                directory,
+                unlabeled,
+                lambda serialized: _checked_pseudo_label(train, serialized),
+            )
+    if train.num_train_images is None:
+        count = sum(map(records.count_records, paths))
+        train = dataclasses.replace(train, num_train_images=count)
+    return train
+
+
+def check_labeled(train, split):
+    """Checks the labels of a split and returns the paths of its shards."""
+    from data_prep import records
+
+    directory = train.data.label_data_dir
+    paths = _find_shards("label_data_dir", directory, split)
+    classes = train.model.num_classes
+    manifest = shards_lib.read_manifest(directory, split)
+    if manifest is not None:
+        # The manifest knows the range of all labels.
+        _check_label_range(directory, split, manifest.label_min, classes)
+        _check_label_range(directory, split, manifest.label_max, classes)
+        return paths
+
+    def check(serialized):
+        label = int(records.parse_labeled(serialized)["label"])
+        _check_label_range(directory, split, label, classes)
+
+    _check_records("label_data_dir", directory, paths, check)
+    return paths
+
+
+def _check_label_range(directory, split, label, num_classes):
+    if not 1 <= label <= num_classes:
+        raise ValueError(
+            f"--num_label_classes={num_classes} does not fit the records: "
+            f"{os.path.join(directory, split)}-* holds the label {label}; "
+            f"labels are stored as 1 to {num_classes}."
+        )
+
+
+def _checked_pseudo_label(train, serialized):
+    from data_prep import records
+
+    classes = train.model.num_classes
+    label = int(records.parse_pseudo_labeled(serialized, classes)["label"])
+    if not 0 <= label < classes:
+        raise ValueError(f"the pseudo label {label} is not below {classes}.")
+
+
+def _check_records(flag, directory, paths, check):
+    """Calls `check` on the first records, naming the file where it fails."""
+    import tensorflow as tf
+
+    from data_prep import records
+
+    for index, serialized in enumerate(records.read_records(paths[0])):
+        if index == _CHECKED_RECORDS:
+            return
+        try:
+            check(serialized)
+        except tf.errors.InvalidArgumentError as error:
+            raise ValueError(
+                f"--{flag}={directory}: {paths[0]!r}, record {index} does not "
+                f"have the fields needed: {error.message}"
+            ) from error
+
+
+def _find_shards(flag, directory, split):
+    try:
+        return shards_lib.list_shards(directory, split)
+    except (FileNotFoundError, ValueError) as error:
+        raise type(error)(f"--{flag}={directory}: {error}") from error
+
+
+def _require_given(flag, value, mode):
+    if not value:
+        raise ValueError(f"--{flag} is needed for --mode={mode}.")
+
+
+def require_directory(flag, path):
+    """Raises an error that names the flag unless `path` is a directory."""
+    if not path:
+        raise ValueError(f"--{flag} is needed: a directory of shards.")
+    if not files.is_dir(path):
+        raise FileNotFoundError(f"--{flag}={path}: no such directory.")
+
+
+def require_checkpoint(flag, path, mode=None):
+    """Raises an error that names the flag unless a checkpoint is there."""
+    if not path:
+        raise ValueError(
+            f"--{flag} is needed{f' for --mode={mode}' if mode else ''}: a "
+            "checkpoint or a run directory."
+        )
+    in_directory = files.exists(os.path.join(path, "checkpoint"))
+    if not in_directory and not files.exists(f"{path}.index"):
+        raise FileNotFoundError(f"--{flag}={path}: no checkpoint there.")

@@ -1,0 +1,59 @@
+"""Named recipes: values of the command line's flags.
+
+An explicit flag overrides the preset, the preset overrides the default.
+"""
+
+import os
+
+from data_prep import files
+
+_DIGITS = {
+    "task_name": "digits",
+    "model_name": "efficientnet-b0",
+    "width_coefficient": 0.25,
+    "depth_coefficient": 0.1,
+    "stochastic_depth_rate": 0.0,
+    "dropout_rate": 0.0,
+    "train_batch_size": 30,
+    "base_learning_rate": 0.03,
+    "final_base_lr": 0.001,
+    "warmup_epochs": 50.0,
+    "moving_average_decay": 0.99,
+    "weight_decay": 1e-4,
+    "augment_name": "randaugment",
+    "randaug_mag": 5.0,
+    "eval_batch_size": 256,
+    "iterations_per_loop": 50,
+    "save_checkpoints_steps": 200,
+    "train_steps": 800,
+}
+
+PRESETS = {
+    "digits/teacher": _DIGITS,
+    "digits/student": {
+        **_DIGITS,
+        "unlabel_ratio": 3.0,
+        "teacher_softmax_temp": 1.0,
+        "stochastic_depth_rate": 0.1,
+        "dropout_rate": 0.2,
+    },
+}
+
+
+def get_preset(name):
+    """Returns {flag: value} of a preset.
+
+    Args:
+        name: A key of `PRESETS`, or the path of a JSON file of that form.
+
+    Raises:
+        ValueError: If there is neither.
+    """
+    if name in PRESETS:
+        return dict(PRESETS[name])
+    if name.endswith(".json") and os.path.exists(name):
+        return files.read_json(name)
+    raise ValueError(
+        "--preset must be the path of a .json file or one of "
+        f"{sorted(PRESETS)}. Received: {name!r}."
+    )

@@ -1,0 +1,238 @@
+"""The stages of the self-training loop, each skipped when it is finished."""
+
+import dataclasses
+import time
+
+import tensorflow as tf
+from absl import logging
+
+from data_prep import files, filter_unlabel, records, shards
+from noisy_student import config as config_lib
+from noisy_student import (
+    evaluate,
+    models,
+    predict,
+    preflight,
+    run_dir,
+    train,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Source:
+    """Images to label: shards in a directory."""
+
+    directory: str
+    split: str
+
+
+@dataclasses.dataclass(frozen=True)
+class _Teacher:
+    """A trained network."""
+
+    model: config_lib.ModelConfig
+    checkpoint: str
+
+
+def run_all(config, strategy):
+    """Runs every round and returns the figures of the report.
+
+    Args:
+        config: `self_training.SelfTrainingConfig`.
+        strategy: `tf.distribute` strategy.
+
+    Returns:
+        The content of `report.json`, versions aside.
+    """
+    teacher, figures = _first_teacher(config, strategy)
+    rounds = [figures]
+    source = _Source(config.unlabel_data_dir, config.unlabel_split)
+    if config.filter_teacher is not None:
+        source = _filter_once(config, teacher.model, source, strategy)
+    for number, student in enumerate(config.rounds, start=1):
+        pseudo_labels = _pseudo_labels(
+            config, number, teacher, source, strategy
+        )
+        figures = _train(config, student, number, strategy)
+        rounds.append({**figures, "pseudo_labels": pseudo_labels})
+        teacher = _Teacher(
+            student.model,
+            run_dir.round_dir(config.work_dir, number, "model"),
+        )
+    return {
+        "eval_split": config.eval_split,
+        "num_classes": teacher.model.num_classes,
+        "unlabeled": {
+            "directory": config.unlabel_data_dir,
+            "split": config.unlabel_split,
+            "num_images": _num_unlabeled(config),
+            "truth": config.truth,
+        },
+        "rounds": rounds,
+    }
+
+
+def _first_teacher(config, strategy):
+    if config.teacher is None:
+        teacher = _Teacher(config.teacher_model, config.teacher_checkpoint)
+        directory = run_dir.round_dir(config.work_dir, 0, "model")
+        run_dir.claim(directory, dataclasses.asdict(teacher))
+        figures = _evaluate(
+            config.rounds[0], teacher, directory, strategy, round_number=0
+        )
+        return teacher, figures
+    figures = _train(config, config.teacher, 0, strategy)
+    directory = run_dir.round_dir(config.work_dir, 0, "model")
+    return _Teacher(config.teacher.model, directory), figures
+
+
+def _train(config, settings, number, strategy):
+    """Trains and evaluates one model; returns the figures of its round."""
+    directory = run_dir.round_dir(config.work_dir, number, "model")
+    settings = preflight.check_training_data(settings)
+    preflight.check_labeled(settings, settings.data.eval_split)
+    run_dir.claim(directory, config_lib.to_dict(settings))
+    finished = run_dir.read_report(directory)
+    if finished is not None:
+        logging.info("%s is finished.", directory)
+        return finished
+    started = time.monotonic()
+    train.train(settings, strategy, directory)
+    return _evaluate(
+        settings,
+        _Teacher(settings.model, directory),
+        directory,
+        strategy,
+        round_number=number,
+        train_steps=settings.train_steps,
+        seconds=time.monotonic() - started,
+    )
+
+
+def _evaluate(
+    settings, trained, directory, strategy, *, round_number, **figures
+):
+    with strategy.scope():
+        model = models.load(trained.model, trained.checkpoint)
+    values = evaluate.evaluate_split(
+        model,
+        trained.model,
+        settings.data,
+        strategy=strategy,
+        batch_size=settings.eval_batch_size,
+    )
+    split = settings.data.eval_split
+    logging.info(
+        "Round %d: %s top-1 %.2f %% on %d images.",
+        round_number,
+        split,
+        100 * values["top_1"],
+        values["num_images"],
+    )
+    figures = {
+        "round": round_number,
+        "role": "student" if round_number else "teacher",
+        **{f"{split}_{k}": v for k, v in values.items() if k != "num_images"},
+        "num_images": values["num_images"],
+        **figures,
+    }
+    run_dir.write_report(directory, figures)
+    return figures
+
+
+def _filter_once(config, model, source, strategy):
+    """Filters with a teacher of its own; returns the images it kept."""
+    trained = _Teacher(model, config.filter_teacher)
+    labels = f"{config.work_dir}/filter/labels"
+    kept = f"{config.work_dir}/filter/pseudo_labeled"
+    _label(config, trained, source, labels, strategy)
+    _filter(config, source, labels, kept, trained.model)
+    return _Source(f"{kept}/data", "train")
+
+
+def _pseudo_labels(config, number, teacher, source, strategy):
+    """Labels and filters for one student; returns what came of it."""
+    labels = run_dir.round_dir(config.work_dir, number, "labels")
+    kept = run_dir.round_dir(config.work_dir, number, "pseudo_labeled")
+    _label(config, teacher, source, labels, strategy)
+    relabel = config.filter_teacher is not None
+    report = _filter(
+        config, source, labels, kept, teacher.model, keep_all=relabel
+    )
+    return _describe(config, report, number, teacher.model)
+
+
+def _label(config, teacher, source, directory, strategy):
+    predict.predict(
+        predict.PredictConfig(
+            model=teacher.model,
+            checkpoint=teacher.checkpoint,
+            input_dir=source.directory,
+            split=source.split,
+            output_dir=directory,
+            batch_size=config.rounds[0].eval_batch_size,
+        ),
+        strategy,
+    )
+
+
+def _filter(config, source, labels, directory, model, *, keep_all=False):
+    balance = config.balance
+    if keep_all:
+        balance = dataclasses.replace(balance, min_threshold=0.0, use_all=True)
+    return filter_unlabel.run(
+        filter_unlabel.FilterConfig(
+            input_dir=source.directory,
+            prediction_dir=labels,
+            output_dir=directory,
+            file_prefix=source.split,
+            num_label_classes=model.num_classes,
+            balance=balance,
+        )
+    )
+
+
+def _num_unlabeled(config):
+    paths = shards.list_shards(config.unlabel_data_dir, config.unlabel_split)
+    return sum(map(records.count_records, paths))
+
+
+def _describe(config, report, number, model):
+    """Returns the figures of one round's pseudo labels."""
+    num_unlabeled = _num_unlabeled(config)
+    return {
+        "num_unlabeled": num_unlabeled,
+        "num_kept": report.num_unique,
+        "num_written": report.num_records,
+        "coverage": report.num_unique / num_unlabeled,
+        "accuracy": _accuracy(config, number, model),
+        "min_threshold": (
+            config.balance.min_threshold
+            if config.filter_teacher is None
+            else 0.0
+        ),
+        "kept_per_class": [row.kept for row in report.classes],
+        "written_per_class": [row.copies for row in report.classes],
+    }
+
+
+def _accuracy(config, number, model):
+    """Returns the share of right labels among the different images kept.
+
+    None where the truth is not known.
+    """
+    if config.truth is None:
+        return None
+    truth = files.read_json(config.truth)
+    directory = run_dir.pseudo_labeled_dir(config.work_dir, number)
+    is_right = {}
+    for path in shards.list_shards(directory, "train"):
+        dataset = tf.data.TFRecordDataset(path).map(
+            lambda serialized: records.parse_pseudo_labeled(
+                serialized, model.num_classes
+            )
+        )
+        for record in dataset.as_numpy_iterator():
+            key = record["key"].decode()
+            is_right[key] = truth[key] == int(record["label"])
+    return sum(is_right.values()) / max(len(is_right), 1)

@@ -1,0 +1,149 @@
+"""Everything a run writes besides checkpoints.
+
+A run directory holds `config.json` (written before anything slow),
+`metrics.jsonl` (one JSON object a line), TensorBoard events and
+`report.json` (final figures and what made them).
+"""
+
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+
+from absl import logging
+
+from data_prep import files
+
+_PACKAGES = ("tensorflow", "tf_keras", "keras", "numpy")
+
+
+def round_dir(work_dir, number, *parts):
+    """Returns the path of what a round keeps; round 0 is the first teacher."""
+    return os.path.join(work_dir, f"round_{number}", *parts)
+
+
+def pseudo_labeled_dir(work_dir, number):
+    """Returns the directory of the shards that student `number` trains on."""
+    return round_dir(work_dir, number, "pseudo_labeled", "data")
+
+
+def claim(directory, values):
+    """Makes a directory the home of one configuration.
+
+    Args:
+        directory: Created if missing.
+        values: The configuration as plain JSON values.
+
+    Raises:
+        ValueError: If the directory holds a run with another configuration;
+            the message lists the differences.
+    """
+    path = os.path.join(directory, "config.json")
+    if os.path.exists(path):
+        changed = files.describe_difference(files.read_json(path), values)
+        if changed:
+            raise ValueError(
+                f"{directory!r} holds a run with other settings: {changed}. "
+                "Use another directory, or the settings it was started with."
+            )
+        return
+    os.makedirs(directory, exist_ok=True)
+    files.write_json(path, values)
+
+
+def read_report(directory):
+    """Returns the report of a finished run, or None."""
+    path = os.path.join(directory, "report.json")
+    return files.read_json(path) if os.path.exists(path) else None
+
+
+def write_report(directory, report):
+    """Writes `report.json`; its presence says that a run is finished."""
+    files.write_json(os.path.join(directory, "report.json"), report)
+
+
+def add_versions(figures):
+    """Returns figures with the commit and the versions that made them."""
+    return {**figures, "made_with": versions()}
+
+
+def versions():
+    """Returns the commit and the package versions that run now."""
+    found = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    found["commit"] = _commit()
+    return found
+
+
+def _commit():
+    try:
+        return subprocess.run(
+            ["git", "rev-parse", "HEAD"],
+            cwd=os.path.dirname(os.path.abspath(__file__)),
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+class MetricsLog:
+    """Appends metrics to `metrics.jsonl` and to TensorBoard events.
+
+    Args:
+        directory: The run directory.
+        start_step: Lines of later steps, left by a run that was killed before
+            its checkpoint, are removed: they will be written again.
+    """
+
+    def __init__(self, directory, *, start_step):
+        # Imported here: reading a finished run needs no TensorFlow.
+        import tensorflow as tf
+
+        self._path = os.path.join(directory, "metrics.jsonl")
+        self._summary = tf.summary
+        self._writer = tf.summary.create_file_writer(directory)
+        kept = [m for m in read_metrics(directory) if m["step"] <= start_step]
+        files.write_bytes(self._path, "".join(map(_line, kept)).encode())
+
+    def write(self, step, metrics):
+        """Writes one line.
+
+        Args:
+            step: Steps finished.
+            metrics: {name: float}, names such as `train/labeled_loss`.
+        """
+        with open(self._path, "a", encoding="utf-8") as log:
+            log.write(_line({"step": step, **metrics}))
+        with self._writer.as_default():
+            for name, value in metrics.items():
+                self._summary.scalar(name, value, step=step)
+        self._writer.flush()
+
+
+def read_metrics(directory):
+    """Returns the lines of `metrics.jsonl` as dicts; [] if there is none.
+
+    A last line cut short by a kill is left out.
+    """
+    path = os.path.join(directory, "metrics.jsonl")
+    if not os.path.exists(path):
+        return []
+    metrics = []
+    with open(path, encoding="utf-8") as log:
+        for line in log:
+            try:
+                metrics.append(json.loads(line))
+            except json.JSONDecodeError:
+                logging.warning("%s: dropped the partial line %r.", path, line)
+    return metrics
+
+
+def _line(values):
+    return json.dumps(values) + "\n"

@@ -1,0 +1,230 @@
+"""The whole loop: teacher, labels, filter, student; the student teaches next.
+
+Every stage keeps its results under the work directory and is skipped when it
+is finished, so a run that was killed continues where it was. For example:
+
+    python -m noisy_student.self_training --work_dir=runs/digits
+        --teacher_preset=digits/teacher --student_preset=digits/student
+        --label_data_dir=data/digits --unlabel_data_dir=data/digits
+        --file_prefix=unlabeled
+"""
+
+import dataclasses
+import os
+import sys
+from typing import Optional
+
+from data_prep import balancing, command_line, files
+from noisy_student import config as config_lib
+from noisy_student import flags as flags_lib
+from noisy_student import preflight, run_dir
+from noisy_student import report as report_lib
+
+
+@dataclasses.dataclass(frozen=True)
+class SelfTrainingConfig:
+    """A whole self-training run.
+
+    Attributes:
+        work_dir: Where everything is kept.
+        rounds: The students' training runs, in order.
+        unlabel_data_dir: Directory of the unlabeled shards.
+        unlabel_split: Prefix of their names.
+        balance: How pseudo labels are chosen, a `balancing.BalanceConfig`.
+        teacher: The first teacher's training run; None when it is given.
+        teacher_model: Network of a given first teacher.
+        teacher_checkpoint: Its weights.
+        filter_teacher: Checkpoint of a teacher that filters once, before the
+            first round; each round then relabels what it kept. None filters in
+            every round.
+        truth: JSON file {key: 0-based label} of the unlabeled images, used
+            for figures in the report and for nothing else.
+    """
+
+    work_dir: str
+    rounds: tuple
+    unlabel_data_dir: str
+    unlabel_split: str
+    balance: balancing.BalanceConfig
+    teacher: Optional[config_lib.TrainConfig] = None
+    teacher_model: Optional[config_lib.ModelConfig] = None
+    teacher_checkpoint: Optional[str] = None
+    filter_teacher: Optional[str] = None
+    truth: Optional[str] = None
+
+    @property
+    def eval_split(self):
+        """Prefix of the shards that every round is evaluated on."""
+        return self.rounds[0].data.eval_split
+
+
+def define_flags(flag_values):
+    """Declares all flags of this command."""
+    group = command_line.FlagGroup("Self-training", flag_values)
+    group.string("work_dir", None, "Directory of everything the loop makes.")
+    group.integer("rounds", 2, "Number of students.", lower_bound=1)
+    group.string(
+        "teacher_preset",
+        None,
+        "Recipe of the first teacher; none takes --preset.",
+    )
+    group.list(
+        "student_preset",
+        [],
+        "Recipes of the students, one for all rounds or one per round, "
+        "separated by commas; none takes --preset.",
+    )
+    group.string(
+        "filter_teacher",
+        None,
+        "Checkpoint of a teacher that filters once; each round relabels what "
+        "it kept. None filters in every round.",
+    )
+    group.float(
+        "min_threshold",
+        0.3,
+        "Least confidence of a kept pseudo label.",
+        lower_bound=0.0,
+        upper_bound=1.0,
+    )
+    group.integer(
+        "num_image", 130000, "Images per class after balancing.", lower_bound=1
+    )
+    group.boolean(
+        "upsample", True, "Fill classes that have fewer images with copies."
+    )
+    group.enum(
+        "selection",
+        "exact",
+        ["exact", "binned"],
+        "Keep exactly the most confident images (the paper) or the original "
+        "code's approximation.",
+    )
+    group.string(
+        "unlabel_truth",
+        None,
+        "JSON file of the unlabeled images' labels, for the report only.",
+    )
+    flags_lib.define_training_flags(flag_values)
+
+
+def config_from_flags(flag_values):
+    """Returns the `SelfTrainingConfig` that parsed flags describe.
+
+    Raises:
+        ValueError: If flags contradict each other.
+    """
+    values = flags_lib.Values(flag_values)
+    for name in ("work_dir", "label_data_dir", "unlabel_data_dir"):
+        if not getattr(values, name):
+            raise ValueError(f"--{name} is needed.")
+    teacher_values = flags_lib.Values(
+        flag_values,
+        preset=values.teacher_preset,
+        overrides={"unlabel_ratio": 0.0, "teacher_model_name": None},
+    )
+    given = values.teacher_model_path is not None
+    return SelfTrainingConfig(
+        work_dir=values.work_dir,
+        rounds=tuple(
+            _student_config(flag_values, number)
+            for number in range(1, values.rounds + 1)
+        ),
+        unlabel_data_dir=values.unlabel_data_dir,
+        unlabel_split=values.file_prefix,
+        balance=balancing.BalanceConfig(
+            selection=values.selection,
+            num_image=values.num_image,
+            min_threshold=values.min_threshold,
+            upsample=values.upsample,
+        ),
+        filter_teacher=values.filter_teacher,
+        teacher=None if given else flags_lib.train_config(teacher_values),
+        teacher_model=flags_lib.model_config(teacher_values) if given else None,
+        teacher_checkpoint=values.teacher_model_path,
+        truth=values.unlabel_truth,
+    )
+
+
+def _student_config(flag_values, number):
+    values = flags_lib.Values(flag_values)
+    student_presets = values.student_preset or [None]
+    if len(student_presets) not in (1, values.rounds):
+        raise ValueError(
+            "--student_preset needs one recipe, or one per round. Received: "
+            f"{len(student_presets)} for --rounds={values.rounds}."
+        )
+    return flags_lib.train_config(
+        flags_lib.Values(
+            flag_values,
+            preset=student_presets[min(number, len(student_presets)) - 1],
+            overrides={
+                "unlabel_data_dir": run_dir.pseudo_labeled_dir(
+                    values.work_dir, number
+                ),
+                "file_prefix": "train",
+                "teacher_model_name": None,
+                "seed": values.seed + 1000003 * number,
+            },
+        )
+    )
+
+
+def main(flag_values):
+    """Runs or continues the loop, then prints the table and the report."""
+    config = config_from_flags(flag_values)
+    hardware = flags_lib.hardware_config(flags_lib.Values(flag_values))
+    report = run(config, hardware)
+    sys.stdout.write(report_lib.format_table(report) + "\n")
+    sys.stdout.write(os.path.join(config.work_dir, "report.html") + "\n")
+
+
+def run(config, hardware):
+    """Runs or continues the loop.
+
+    Args:
+        config: `SelfTrainingConfig`.
+        hardware: `config.HardwareConfig`.
+
+    Returns:
+        The content of `report.json`.
+
+    Raises:
+        FileNotFoundError: If input shards or a given checkpoint are missing.
+        ValueError: If the work directory holds a run with other settings, or
+            the records do not fit.
+    """
+    _check_paths(config)
+    run_dir.claim(config.work_dir, config_lib.to_dict(config))
+    report = run_dir.read_report(config.work_dir)
+    if report is None:
+        # TensorFlow is imported only now: a finished run needs none.
+        from noisy_student import rounds
+        from noisy_student import strategy as strategy_lib
+
+        strategy = strategy_lib.create_strategy(hardware)
+        report = run_dir.add_versions(rounds.run_all(config, strategy))
+        report_lib.write_html(config.work_dir, report)
+        # Last: it says that the run is finished, its page included.
+        run_dir.write_report(config.work_dir, report)
+    return report
+
+
+def _check_paths(config):
+    for train in (*config.rounds, *filter(None, [config.teacher])):
+        preflight.require_directory("label_data_dir", train.data.label_data_dir)
+    preflight.require_directory("unlabel_data_dir", config.unlabel_data_dir)
+    if config.teacher is None:
+        preflight.require_checkpoint(
+            "teacher_model_path", config.teacher_checkpoint
+        )
+    if config.filter_teacher is not None:
+        preflight.require_checkpoint("filter_teacher", config.filter_teacher)
+    if config.truth is not None and not files.exists(config.truth):
+        raise FileNotFoundError(
+            f"--unlabel_truth={config.truth}: no such file."
+        )
+
+
+if __name__ == "__main__":
+    command_line.run(main, define_flags)

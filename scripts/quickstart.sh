@@ -1,0 +1,63 @@
+#!/usr/bin/env bash
+# Noisy Student Training, whole, on scikit-learn's handwritten digits:
+# environment, data, a teacher, its pseudo labels, students, a report.
+set -euo pipefail
+
+# shellcheck source=scripts/environment.sh
+source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
+
+usage() {
+  cat <<TEXT
+Usage: scripts/quickstart.sh [--seed N] [--work_dir DIR] [--smoke]
+
+Trains a teacher on 60 labeled digits and students on 1,287 more without labels,
+then prints a table and the path of the report. Started again, it continues.
+
+  --seed N        Chooses the labeled digits and all random draws (default: 0).
+  --work_dir DIR  Where everything goes (default: runs/quickstart/seed_N).
+  --smoke         A few steps only, in the Python environment at hand, to see
+                  that everything runs (default DIR: runs/quickstart/smoke_N).
+TEXT
+}
+
+fail() {
+  printf >&2 'error: %s\n' "$1"
+  exit 1
+}
+
+seed=0 work_dir="" smoke=false
+while (($#)); do
+  case $1 in
+    --seed=* | --work_dir=*) set -- "${1%%=*}" "${1#*=}" "${@:2}" ;;
+    --seed | --work_dir)
+      (($# > 1)) || fail "$1 needs a value; see --help."
+      if [[ $1 == --seed ]]; then seed=$2; else work_dir=$2; fi
+      shift 2
+      ;;
+    --smoke) smoke=true && shift ;;
+    -h | --help) usage && exit ;;
+    *) fail "Unknown argument '$1'; see scripts/quickstart.sh --help." ;;
+  esac
+done
+[[ $seed =~ ^[0-9]+$ ]] ||
+  fail "--seed must be a whole number, 0 or more. Received: '$seed'."
+
+size=(--rounds=2)
+name=seed_$seed
+if $smoke; then
+  size=(--rounds=1 --train_steps=4 --warmup_epochs=1 --num_image=20)
+  name=smoke_$seed
+  NOISY_STUDENT_VENV=${NOISY_STUDENT_VENV:-none}
+fi
+work_dir=${work_dir:-$checkout/runs/quickstart/$name}
+[[ $work_dir == /* ]] || work_dir=$PWD/$work_dir
+
+use_environment quickstart
+cd "$checkout"
+"$PYTHON" -m data_prep.digits --output_dir="$work_dir/data" --seed="$seed"
+exec "$PYTHON" -m noisy_student.self_training \
+  --work_dir="$work_dir" --seed="$seed" \
+  --teacher_preset=digits/teacher --student_preset=digits/student \
+  --label_data_dir="$work_dir/data" --unlabel_data_dir="$work_dir/data" \
+  --file_prefix=unlabeled --num_image=130 \
+  --unlabel_truth="$work_dir/data/unlabeled_truth.json" "${size[@]}"

@@ -1,0 +1,190 @@
+"""Tests of shards that survive being killed."""
+
+import os
+
+import pytest
+
+from data_prep import records, shard_writer, shards
+
+SPLIT = "train"
+
+
+def _open(folder, *, num_shards=3, kind="labeled", config=None, **kwargs):
+    return shard_writer.ShardedWriter(
+        folder,
+        SPLIT,
+        num_shards,
+        kind=kind,
+        config={"seed": 0} if config is None else config,
+        **kwargs,
+    )
+
+
+def _write_shard(writer, index, fail_after=None):
+    with writer.open_shard(index, num_input=5) as shard:
+        for i in range(4):
+            if i == fail_after:
+                raise KeyboardInterrupt
+            label = index + 1
+            example = records.labeled_example(b"x", label, f"{index}/{i}")
+            shard.write(example, label)
+            shard.count("kept")
+        shard.count("dropped:empty")
+
+
+def _content(folder):
+    return {name: (folder / name).read_bytes() for name in os.listdir(folder)}
+
+
+def _write_all(writer):
+    for index in writer.pending:
+        _write_shard(writer, index)
+    return writer.finish()
+
+
+def test_a_finished_set_holds_shards_and_manifest(tmp_path):
+    manifest = _write_all(_open(tmp_path, num_classes=3, class_names="abc"))
+    assert sorted(os.listdir(tmp_path)) == [
+        "train-00000-of-00003",
+        "train-00001-of-00003",
+        "train-00002-of-00003",
+        "train.manifest.json",
+    ]
+    assert manifest == shards.Manifest(
+        kind="labeled",
+        split="train",
+        num_records=(4, 4, 4),
+        counters={"dropped:empty": 3, "kept": 12},
+        label_min=1,
+        label_max=3,
+        num_classes=3,
+        class_names=("a", "b", "c"),
+        config={"num_shards": 3, "seed": 0},
+    )
+    assert shards.read_manifest(tmp_path, "train") == manifest
+
+
+def test_a_killed_run_continues_to_the_same_bytes(tmp_path):
+    _write_all(_open(tmp_path / "whole"))
+    writer = _open(tmp_path / "killed")
+    _write_shard(writer, 1)
+    with pytest.raises(KeyboardInterrupt):
+        _write_shard(writer, 0, fail_after=2)
+    assert not (tmp_path / "killed" / "train-00000-of-00003").exists()
+    again = _open(tmp_path / "killed")
+    assert again.pending == (0, 2)
+    _write_all(again)
+    assert _content(tmp_path / "killed") == _content(tmp_path / "whole")
+
+
+def test_leftovers_of_a_process_killed_hard_are_cleaned(tmp_path):
+    leftover = tmp_path / ".train-00001-of-00003.123.tmp"
+    leftover.write_bytes(b"half a shard")
+    other = tmp_path / ".train-info-00001-of-00003-00000.123.tmp"
+    other.write_bytes(b"of another writer")
+    _write_all(_open(tmp_path))
+    assert not leftover.exists()
+    assert other.exists()
+
+
+def test_a_shard_without_its_marker_is_written_again(tmp_path):
+    _write_shard(_open(tmp_path), 0)
+    os.remove(tmp_path / ".train-00000-of-00003.done.json")
+    assert _open(tmp_path).pending == (0, 1, 2)
+
+
+def test_a_finished_set_is_not_written_again(tmp_path):
+    manifest = _write_all(_open(tmp_path))
+    before = {
+        n: os.stat(tmp_path / n).st_mtime_ns for n in os.listdir(tmp_path)
+    }
+    writer = _open(tmp_path)
+    assert writer.pending == ()
+    assert writer.finish() == manifest
+    after = {n: os.stat(tmp_path / n).st_mtime_ns for n in os.listdir(tmp_path)}
+    assert after == before
+
+
+def test_a_deleted_shard_is_noticed(tmp_path):
+    _write_all(_open(tmp_path))
+    before = _content(tmp_path)
+    os.remove(tmp_path / "train-00001-of-00003")
+    writer = _open(tmp_path)
+    assert 1 in writer.pending
+    _write_all(writer)
+    assert _content(tmp_path) == before
+
+
+@pytest.mark.parametrize("finished", [False, True])
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"config": {"seed": 1}}, "`seed`: 0 before, 1 now"),
+        ({"kind": "unlabeled"}, "`kind`: 'labeled' before, 'unlabeled' now"),
+        ({"num_classes": 7}, "`num_classes`: None before, 7 now"),
+        ({"class_names": ["a"]}, r"`class_names`: None before, \['a'\] now"),
+        ({"num_shards": 2}, "already holds other shards.*would write 2"),
+    ],
+)
+def test_another_config_is_refused(tmp_path, finished, changed, message):
+    writer = _open(tmp_path)
+    if finished:
+        _write_all(writer)
+    else:
+        _write_shard(writer, 0)
+    with pytest.raises(ValueError, match=message):
+        _open(tmp_path, **changed)
+
+
+def test_several_processes_share_a_set(tmp_path):
+    first, second = _open(tmp_path), _open(tmp_path)
+    _write_shard(first, 0)
+    _write_shard(second, 2)
+    with pytest.raises(ValueError, match="1 of 3 shards.*train-00001-of"):
+        first.finish()
+    _write_shard(second, 1)
+    assert first.finish().total_records == 12
+
+
+def test_prediction_shards_have_their_count_beside_them(tmp_path):
+    writer = _open(tmp_path, num_shards=1, kind="prediction")
+    with writer.open_shard(0) as shard:
+        shard.write(records.prediction_example([0.25, 0.75], b"k"))
+    writer.finish()
+    assert sorted(os.listdir(tmp_path)) == [
+        "info-00000-of-00001-00000.txt",
+        "train-info-00000-of-00001-00000",
+        "train-info.manifest.json",
+    ]
+    info = (tmp_path / "info-00000-of-00001-00000.txt").read_text()
+    assert info == '{"image_num": 1}\n'
+
+
+def test_counters_must_add_up_to_the_input(tmp_path):
+    writer = _open(tmp_path, kind="unlabeled")
+    with (
+        pytest.raises(ValueError, match="add up to 2, not to the 3 inputs"),
+        writer.open_shard(0, num_input=3) as shard,
+    ):
+        shard.count("kept", 2)
+    assert os.listdir(tmp_path) == []
+
+
+def test_labeled_records_need_their_label(tmp_path):
+    with (
+        pytest.raises(ValueError, match="`label` is needed"),
+        _open(tmp_path).open_shard(0) as shard,
+    ):
+        shard.write(records.labeled_example(b"x", 1, b"k"))
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "message"),
+    [
+        ({"kind": "other"}, "`kind` must be one of.*Received: 'other'"),
+        ({"num_shards": 0}, "`num_shards` must be >= 1. Received: 0"),
+    ],
+)
+def test_bad_arguments_are_refused(tmp_path, kwargs, message):
+    with pytest.raises(ValueError, match=message):
+        _open(tmp_path, **kwargs)

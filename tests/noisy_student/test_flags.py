@@ -1,0 +1,262 @@
+import json
+import re
+
+import pytest
+from absl import flags
+
+from noisy_student import flags as flags_lib
+from noisy_student import presets, self_training, tasks
+
+# Each flag with another value than its default.
+NON_DEFAULT = {
+    "mode": "eval",
+    "model_dir": "somewhere",
+    "preset": "digits/student",
+    "task_name": "svhn",
+    "label_data_dir": "labeled",
+    "unlabel_data_dir": "unlabeled",
+    "file_prefix": "extra",
+    "eval_split": "dev",
+    "num_label_classes": 10,
+    "num_train_images": 7,
+    "shuffle_buffer": 3,
+    "model_name": "efficientnet-b1",
+    "input_image_size": 99,
+    "width_coefficient": 0.5,
+    "depth_coefficient": 0.5,
+    "small_image_model": True,
+    "train_steps": 9,
+    "train_ratio": 2.0,
+    "train_batch_size": 12,
+    "base_learning_rate": 0.1,
+    "final_base_lr": 0.001,
+    "warmup_epochs": 0.0,
+    "moving_average_decay": 0.0,
+    "weight_decay": 0.0,
+    "label_smoothing": 0.0,
+    "init_model": True,
+    "init_model_path": "weights",
+    "iterations_per_loop": 10,
+    "save_checkpoints_steps": 10,
+    "steps_per_eval": 10,
+    "keep_checkpoint_max": 1,
+    "seed": 5,
+    "augment_name": "v1",
+    "unl_aug": "v1",
+    "randaug_mag": 0.0,
+    "randaug_layer": 1,
+    "cutout_op": False,
+    "remove_aug": True,
+    "dropout_rate": 0.0,
+    "stochastic_depth_rate": 0.0,
+    "unlabel_ratio": 3.0,
+    "teacher_softmax_temp": 1.0,
+    "teacher_model_name": "efficientnet-b2",
+    "teacher_model_path": "teacher",
+    "loss_normalization": "all",
+    "checkpoint": "ckpt",
+    "output_dir": "out",
+    "eval_batch_size": 4,
+    "use_tpu": True,
+    "tpu": "local",
+    "tpu_zone": "zone",
+    "gcp_project": "project",
+    "num_virtual_devices": 2,
+    "deterministic": True,
+}
+# What a flag needs beside it to have a meaning.
+COMPANIONS = {
+    "init_model": ["--init_model_path=w"],
+    "init_model_path": ["--init_model"],
+    "teacher_model_name": ["--unlabel_ratio=1", "--teacher_model_path=t"],
+    "teacher_model_path": [
+        "--unlabel_ratio=1",
+        "--teacher_model_name=efficientnet-b0",
+    ],
+}
+
+
+PATHS = ("init_model_path", "teacher_model_path")
+
+
+def parse(*arguments, define=flags_lib.define_flags):
+    flag_values = flags.FlagValues()
+    define(flag_values)
+    flag_values(["program", *arguments])
+    return flag_values
+
+
+def parsed_config(*arguments):
+    return flags_lib.config_from_flags(parse(*arguments))
+
+
+def test_every_flag_is_in_the_table_of_this_test():
+    assert sorted(NON_DEFAULT) == sorted(parse())
+
+
+@pytest.mark.parametrize("name", sorted(NON_DEFAULT))
+def test_no_flag_is_dead(name):
+    companions = COMPANIONS.get(name, [])
+    changed = [f"--{name}={NON_DEFAULT[name]}", *companions]
+    # A path that the companions need is compared with another path.
+    base = companions if name not in PATHS else [f"--{name}=p", *companions]
+    assert parsed_config(*changed) != parsed_config(*base)
+
+
+def test_defaults_are_those_of_the_original():
+    train = parsed_config().train
+    assert train.train_steps == 109474
+    assert train.batch_size == 4096
+    assert train.num_train_images == 1281167
+    assert train.optimizer.base_learning_rate == 0.016
+    assert train.optimizer.decay_epochs == 2.4
+    assert train.optimizer.moving_average_decay == 0.9999
+    assert train.step.weight_decay == 1e-5
+    assert train.step.label_smoothing == 0.1
+    assert train.step.pseudo_labels.label_type == "hard"
+    assert train.labeled_augment.magnitude == 27
+    assert train.labeled_augment.num_layers == 2
+    assert train.model.image_size == 224
+
+
+def test_the_ratio_stretches_steps_and_decay():
+    train = parsed_config("--train_ratio=2").train
+    assert train.train_steps == 218948
+    assert train.optimizer.decay_epochs == 4.8
+
+
+@pytest.mark.parametrize("name", sorted(tasks.TASKS))
+def test_a_task_sets_its_sizes_and_statistics(name):
+    task = tasks.get_task(name)
+    train = parsed_config(f"--task_name={name}").train
+    assert train.model.mean_rgb == task.mean_rgb
+    assert train.model.small_image == task.small_image
+    assert train.model.num_classes == (task.num_classes or 1000)
+    assert train.labeled_augment.flip == task.flip
+    assert train.data.eval_split == task.eval_split
+
+
+def test_an_explicit_flag_beats_the_preset_also_when_it_is_zero():
+    preset = parsed_config("--preset=digits/student").train
+    assert preset.model.dropout_rate > 0
+    changed = parsed_config("--preset=digits/student", "--dropout_rate=0").train
+    assert changed.model.dropout_rate == 0
+    assert changed.batch_size == preset.batch_size
+
+
+@pytest.mark.parametrize("name", sorted(presets.PRESETS))
+def test_every_preset_sets_flags_that_exist_and_resolves(name):
+    assert set(presets.PRESETS[name]) <= set(parse())
+    train = parsed_config(f"--preset={name}").train
+    assert train.train_steps == presets.PRESETS[name]["train_steps"]
+
+
+def test_a_preset_may_be_a_file(tmp_path):
+    path = tmp_path / "mine.json"
+    path.write_text(json.dumps({"train_steps": 5}))
+    assert parsed_config(f"--preset={path}").train.train_steps == 5
+
+
+def test_a_preset_with_an_unknown_flag_is_refused(tmp_path):
+    path = tmp_path / "mine.json"
+    path.write_text(json.dumps({"train_step": 5}))
+    with pytest.raises(ValueError, match="sets 'train_step', which is no flag"):
+        parsed_config(f"--preset={path}")
+
+
+def test_soft_and_hard_labels_follow_the_temperature():
+    soft = parsed_config("--teacher_softmax_temp=0.5").train.step.pseudo_labels
+    assert (soft.label_type, soft.temperature) == ("soft", 0.5)
+    hard = parsed_config("--teacher_softmax_temp=-1").train.step.pseudo_labels
+    assert hard.label_type == "hard"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--preset=nothing"], "Received: 'nothing'"),
+        (["--teacher_softmax_temp=0"], "--teacher_softmax_temp.*Received: 0"),
+        (["--init_model"], "--init_model needs --init_model_path"),
+        (
+            ["--teacher_model_name=efficientnet-b0", "--unlabel_ratio=1"],
+            "needs --teacher_model_path",
+        ),
+        (["--final_base_lr=1"], "`final_base_lr`.*Received: 1.0"),
+    ],
+)
+def test_contradicting_flags_are_named(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        parsed_config(*arguments)
+
+
+@pytest.mark.parametrize(
+    "define", [flags_lib.define_flags, self_training.define_flags]
+)
+def test_every_flag_is_explained_by_one_clear_sentence_in_a_group(define):
+    flag_values = parse(define=define)
+    for name in flag_values:
+        flag = flag_values[name]
+        text = re.sub(r"^<.*?>: ", "", flag.help)
+        assert flag.group, name
+        assert re.fullmatch(r"[A-Z\-].{12,}[^.]\.", text, re.S), (name, text)
+
+
+SELF_TRAINING = [
+    "--work_dir=w",
+    "--label_data_dir=l",
+    "--unlabel_data_dir=u",
+    "--teacher_preset=digits/teacher",
+]
+
+
+def self_training_config(*arguments):
+    flag_values = parse(
+        *SELF_TRAINING, *arguments, define=self_training.define_flags
+    )
+    return self_training.config_from_flags(flag_values)
+
+
+def test_self_training_resolves_every_role():
+    config = self_training_config(
+        "--student_preset=digits/student", "--rounds=3", "--train_steps=7"
+    )
+    assert len(config.rounds) == 3
+    assert config.teacher.step.pseudo_labels.unlabeled_ratio == 0
+    for number, student in enumerate(config.rounds, start=1):
+        assert student.step.pseudo_labels.unlabeled_ratio > 0
+        assert student.data.unlabel_data_dir == (
+            f"w/round_{number}/pseudo_labeled/data"
+        )
+        assert student.train_steps == 7
+    assert len({config.teacher.seed, *(s.seed for s in config.rounds)}) == 4
+
+
+def test_rounds_may_have_recipes_of_their_own(tmp_path):
+    path = tmp_path / "large.json"
+    path.write_text(
+        json.dumps({**presets.PRESETS["digits/student"], "unlabel_ratio": 7})
+    )
+    config = self_training_config(f"--student_preset=digits/student,{path}")
+    ratios = [s.step.pseudo_labels.unlabeled_ratio for s in config.rounds]
+    assert ratios == [presets.PRESETS["digits/student"]["unlabel_ratio"], 7]
+
+
+def test_a_given_teacher_is_not_trained():
+    config = self_training_config(
+        "--student_preset=digits/student", "--teacher_model_path=t"
+    )
+    assert config.teacher is None
+    assert config.teacher_checkpoint == "t"
+    assert config.teacher_model.num_classes == 10
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--work_dir="], "--work_dir is needed"),
+        (["--student_preset=a,b,c"], "Received: 3 for --rounds=2"),
+    ],
+)
+def test_self_training_flags_that_do_not_fit_are_named(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        self_training_config(*arguments)

@@ -1,0 +1,230 @@
+import collections
+import dataclasses
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from data_prep import records
+from noisy_student import config, input_pipeline
+from tests.noisy_student import fixtures
+
+
+def open_stream(directory, **changes):
+    arguments = {"name": "labeled", "seed": 3, "shuffle_buffer": 100}
+    return input_pipeline.open_stream(
+        str(directory), "train", **{**arguments, **changes}
+    )
+
+
+def keys_of(stream, start, number):
+    dataset = stream.dataset(start).map(
+        lambda record, seed: records.parse_labeled(record)["key"]
+    )
+    return [key.decode() for key in dataset.take(number).as_numpy_iterator()]
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("data")
+    fixtures.write_labeled(directory, "train", 10)
+    fixtures.write_labeled(directory, "validation", 7)
+    fixtures.write_unlabeled(directory, "unlabeled", 9)
+    fixtures.write_pseudo_labeled(directory, "pseudo", 8)
+    return directory
+
+
+@pytest.mark.parametrize("shuffle_buffer", [1, 3, 100])
+def test_every_epoch_has_every_image_once(data_dir, shuffle_buffer):
+    stream = open_stream(data_dir, shuffle_buffer=shuffle_buffer)
+    keys = keys_of(stream, 0, 30)
+    for epoch in range(3):
+        assert len(set(keys[10 * epoch : 10 * epoch + 10])) == 10
+
+
+def test_epochs_differ_in_order(data_dir):
+    keys = keys_of(open_stream(data_dir), 0, 20)
+    assert keys[:10] != keys[10:]
+
+
+@pytest.mark.parametrize("start", [1, 9, 10, 23])
+def test_a_stream_restarts_at_any_position(data_dir, start):
+    stream = open_stream(data_dir)
+    whole = list(stream.dataset(0).take(35).as_numpy_iterator())
+    rest = list(stream.dataset(start).take(35 - start).as_numpy_iterator())
+    for (record, seed), (expected, expected_seed) in zip(rest, whole[start:]):
+        assert record == expected
+        np.testing.assert_array_equal(seed, expected_seed)
+
+
+def test_order_depends_on_the_seed_and_the_stream(data_dir):
+    orders = {
+        tuple(keys_of(open_stream(data_dir, **change), 0, 10))
+        for change in ({}, {"seed": 4}, {"name": "unlabeled"})
+    }
+    assert len(orders) == 3
+
+
+def test_readers_share_a_stream_without_overlap(data_dir):
+    whole = keys_of(open_stream(data_dir), 0, 20)
+    shares = []
+    for reader in range(2):
+        context = tf.distribute.InputContext(
+            num_input_pipelines=2, input_pipeline_id=reader
+        )
+        stream = open_stream(data_dir, context=context)
+        shares.append(keys_of(stream, 0, 10))
+        assert keys_of(stream, 3, 5) == shares[-1][3:8]
+    assert [key for pair in zip(*shares) for key in pair] == whole
+
+
+def test_an_empty_pattern_is_named(data_dir):
+    with pytest.raises(FileNotFoundError, match="extra-"):
+        input_pipeline.open_stream(
+            str(data_dir), "extra", name="n", seed=0, shuffle_buffer=1
+        )
+
+
+def batches_of(train_config, number, **kwargs):
+    dataset = input_pipeline.train_batches(train_config, **kwargs)
+    return list(dataset.take(number).as_numpy_iterator())
+
+
+def soft_config(data_dir, **pseudo):
+    base = fixtures.train_config(data_dir, unlabel_data_dir=data_dir)
+    return dataclasses.replace(
+        base,
+        data=dataclasses.replace(base.data, unlabel_split="pseudo"),
+        step=dataclasses.replace(
+            base.step,
+            pseudo_labels=dataclasses.replace(
+                base.step.pseudo_labels, **pseudo
+            ),
+        ),
+    )
+
+
+def test_labeled_batches_have_static_shapes_and_labels_from_zero(data_dir):
+    train_config = fixtures.train_config(data_dir)
+    spec = input_pipeline.train_batches(train_config).element_spec
+    assert spec["labeled_images"].shape == (4, 16, 16, 3)
+    labels = np.concatenate(
+        [b["labeled_labels"] for b in batches_of(train_config, 5)]
+    )
+    counts = collections.Counter(labels.tolist())
+    # Ten images of classes 0, 1, 2 in turn, twice.
+    assert counts == {0: 8, 1: 6, 2: 6}
+
+
+def test_soft_batches_hold_the_stored_distribution(data_dir):
+    batch = batches_of(soft_config(data_dir), 1)[0]
+    assert batch["unlabeled_images"].shape == (8, 16, 16, 3)
+    assert batch["unlabeled_probs"].shape == (8, fixtures.NUM_CLASSES)
+    np.testing.assert_allclose(batch["unlabeled_probs"].max(-1), 0.8)
+    assert "unlabeled_labels" not in batch
+
+
+def test_hard_batches_hold_the_stored_label(data_dir):
+    batch = batches_of(soft_config(data_dir, label_type="hard"), 1)[0]
+    assert set(batch["unlabeled_labels"]) <= {0, 1, 2}
+    assert "unlabeled_probs" not in batch
+
+
+def test_online_batches_hold_the_clean_view_at_the_teachers_size(data_dir):
+    base = soft_config(data_dir)
+    train_config = dataclasses.replace(
+        base,
+        data=dataclasses.replace(base.data, unlabel_split="unlabeled"),
+        step=dataclasses.replace(
+            base.step,
+            pseudo_labels=dataclasses.replace(
+                base.step.pseudo_labels, online=True
+            ),
+        ),
+        teacher=dataclasses.replace(
+            fixtures.MODEL, small_image=False, image_size=24
+        ),
+    )
+    batch = batches_of(train_config, 1)[0]
+    assert batch["unlabeled_teacher_images"].shape == (8, 24, 24, 3)
+    assert batch["unlabeled_images"].shape == (8, 16, 16, 3)
+
+
+def test_batches_continue_where_a_run_stopped(data_dir):
+    train_config = soft_config(data_dir)
+    whole = batches_of(train_config, 7)
+    rest = batches_of(train_config, 4, start_step=3)
+    for batch, expected in zip(rest, whole[3:]):
+        for name, value in expected.items():
+            np.testing.assert_array_equal(batch[name], value, err_msg=name)
+
+
+def test_labeled_and_unlabeled_images_are_augmented_by_their_own_config(
+    data_dir,
+):
+    train_config = dataclasses.replace(
+        soft_config(data_dir),
+        unlabeled_augment=config.AugmentConfig(random_crop=False),
+    )
+    first, second = batches_of(train_config, 2)
+    clean = {fixtures.image_bytes(i % 3, 2000 + i) for i in range(8)}
+    pixels = {
+        tf.io.decode_png(data).numpy().astype(np.float32).tobytes()
+        for data in clean
+    }
+    for image in first["unlabeled_images"]:
+        assert image.tobytes() in pixels
+    for image in second["labeled_images"]:
+        assert image.tobytes() not in pixels
+
+
+def test_a_batch_that_replicas_cannot_share_is_refused(data_dir):
+    context = tf.distribute.InputContext(num_replicas_in_sync=3)
+    with pytest.raises(ValueError, match="multiple of .* 3. Received: 4"):
+        input_pipeline.train_batches(fixtures.train_config(data_dir), context)
+
+
+def eval_batches(data_dir, batch_size, **kwargs):
+    shards = records.list_shards(str(data_dir), "validation")
+    return list(
+        input_pipeline.eval_batches(
+            shards,
+            lambda data: tf.reshape(
+                tf.cast(tf.io.decode_png(data), tf.float32), [16, 16, 3]
+            ),
+            parse=records.parse_labeled,
+            per_replica_batch_size=batch_size,
+            num_records=7,
+            **kwargs,
+        ).as_numpy_iterator()
+    )
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 7, 20])
+def test_evaluation_pads_and_masks_the_last_batch(data_dir, batch_size):
+    batches = eval_batches(data_dir, batch_size)
+    assert len(batches) == -(-7 // batch_size)
+    assert all(b["images"].shape[0] == batch_size for b in batches)
+    mask = np.concatenate([b["mask"] for b in batches])
+    labels = np.concatenate([b["labels"] for b in batches])
+    assert mask.sum() == 7
+    assert sorted(labels[mask == 1]) == [1, 1, 1, 2, 2, 3, 3]
+
+
+@pytest.mark.parametrize("replicas_each", [1, 2])
+def test_evaluation_pipelines_split_the_images_and_agree_in_length(
+    data_dir, replicas_each
+):
+    pipelines = 3
+    seen, lengths = 0, set()
+    for reader in range(pipelines):
+        context = tf.distribute.InputContext(
+            num_input_pipelines=pipelines,
+            input_pipeline_id=reader,
+            num_replicas_in_sync=pipelines * replicas_each,
+        )
+        batches = eval_batches(data_dir, 2, context=context)
+        seen += sum(b["mask"].sum() for b in batches)
+        lengths.add(len(batches))
+    assert seen == 7
+    assert len(lengths) == 1

@@ -1,0 +1,172 @@
+"""Tests of `noisy_student.plots`."""
+
+import io
+
+import matplotlib
+import numpy as np
+import pytest
+from PIL import Image
+
+from noisy_student import plots
+
+CURVES = (
+    plots.Curve("teacher", 0, "labeled", (50, 100, 150), (2.0, 1.0, 0.5)),
+    plots.Curve("student 1", 1, "labeled", (50, 100, 150), (2.1, 1.1, 0.4)),
+    plots.Curve("student 1", 1, "unlabeled", (50, 100, 150), (2.2, 1.3, 0.6)),
+    plots.Curve("student 1", 1, "test", (150,), (0.9,)),
+)
+IMAGES = [np.full((8, 8, 3), 40 * i, np.uint8) for i in range(5)]
+
+FIGURES = {
+    "curves": lambda theme: plots.curves(
+        CURVES, y_label="accuracy", percent=True, theme=theme
+    ),
+    "confidence_histogram": lambda theme: plots.confidence_histogram(
+        [0, 3, 5, 20],
+        wrong_counts=[0, 2, 1, 0],
+        min_threshold=0.3,
+        theme=theme,
+    ),
+    "class_counts": lambda theme: plots.class_counts(
+        [10, 0, 30],
+        [30, 0, 30],
+        ["cat", "dog", "a very long name"],
+        theme=theme,
+    ),
+    "contact_sheet": lambda theme: plots.contact_sheet(
+        IMAGES,
+        ["cat\n99 %"] * 5,
+        wrong=[True] + [False] * 4,
+        columns=3,
+        theme=theme,
+    ),
+}
+
+
+def decode(png):
+    """Returns uint8 [height, width, 3]."""
+    assert png.startswith(b"\x89PNG")
+    return np.asarray(Image.open(io.BytesIO(png)).convert("RGB")).astype(int)
+
+
+def count_pixels(png, color):
+    """Returns how many pixels have a colour, "#rrggbb"."""
+    rgb = [int(color[i : i + 2], 16) for i in (1, 3, 5)]
+    return int((abs(decode(png) - rgb).max(axis=-1) <= 2).sum())
+
+
+@pytest.mark.parametrize("name", sorted(FIGURES))
+def test_every_figure_follows_its_theme(name):
+    for theme in (plots.LIGHT, plots.DARK):
+        pixels = decode(FIGURES[name](theme))
+        corner = "".join(f"{value:02x}" for value in pixels[0, 0])
+        assert f"#{corner}" == theme.background
+        assert min(pixels.shape[:2]) > 300
+
+
+@pytest.mark.parametrize("name", sorted(FIGURES))
+def test_equal_inputs_give_equal_bytes_that_name_no_program(name):
+    png = FIGURES[name](plots.LIGHT)
+    assert png == FIGURES[name](plots.LIGHT)
+    assert not Image.open(io.BytesIO(png)).text
+
+
+def test_drawing_leaves_the_settings_of_matplotlib_alone():
+    before = dict(matplotlib.rcParams)
+    FIGURES["curves"](plots.DARK)
+    assert dict(matplotlib.rcParams) == before
+
+
+def test_each_name_has_its_own_colour():
+    png = plots.curves(CURVES[:1], y_label="loss")
+    assert count_pixels(png, plots.LIGHT.series[0])
+    assert not count_pixels(png, plots.LIGHT.series[1])
+    png = plots.curves(CURVES, y_label="loss")
+    assert count_pixels(png, plots.LIGHT.series[1])
+
+
+def test_colours_repeat_when_there_are_more_rounds():
+    number = len(plots.LIGHT.series) + 1
+    curve = plots.Curve("student", number, "labeled", (1, 2), (0.0, 1.0))
+    png = plots.curves([curve], y_label="loss")
+    assert count_pixels(png, plots.LIGHT.series[1])
+
+
+def test_areas_of_the_histogram_are_proportional_to_the_counts():
+    theme = plots.LIGHT
+    one = plots.confidence_histogram([100, 0, 0, 100])
+    two = plots.confidence_histogram([100, 100, 100, 100])
+    ratio = count_pixels(two, theme.right) / count_pixels(one, theme.right)
+    assert ratio == pytest.approx(2, rel=0.02)
+
+
+def test_wrong_labels_are_drawn_only_where_the_truth_is_known():
+    theme = plots.LIGHT
+    unknown = plots.confidence_histogram([5, 20])
+    assert not count_pixels(unknown, theme.wrong)
+    known = plots.confidence_histogram([5, 20], wrong_counts=[5, 10])
+    few = plots.confidence_histogram([5, 20], wrong_counts=[0, 10])
+    assert count_pixels(known, theme.wrong) > count_pixels(few, theme.wrong)
+    assert count_pixels(few, theme.wrong) > 0
+
+
+def test_areas_of_the_bars_are_proportional_to_the_classes_images():
+    theme = plots.LIGHT
+    names = list("abcdefghij")
+    png = plots.class_counts([50] * 10, [100] * 10, names)
+    ratio = count_pixels(png, theme.right) / count_pixels(png, theme.series[0])
+    # The patches of the legend are equally large.
+    assert ratio == pytest.approx(2, rel=0.05)
+
+
+def test_a_thousand_classes_are_drawn_as_lines():
+    theme = plots.LIGHT
+    counts = np.arange(1000)
+    names = [str(i) for i in counts]
+    png = plots.class_counts(counts, np.full(1000, 999), names)
+    width = decode(png).shape[1]
+    assert width < count_pixels(png, theme.right) < 10 * width
+
+
+def test_counts_of_zero_everywhere_can_be_drawn():
+    decode(plots.confidence_histogram([0] * 4, wrong_counts=[0] * 4))
+    decode(plots.class_counts([0, 0], [0, 0], ["a", "b"]))
+
+
+def test_names_that_look_like_formulas_are_drawn_as_they_are():
+    decode(plots.class_counts([1], [1], [r"$\frac{$"]))
+    decode(plots.contact_sheet(IMAGES[:1], [r"$\frac{$"], wrong=[False]))
+
+
+def test_wrong_images_get_a_frame():
+    theme = plots.LIGHT
+    counts = [
+        count_pixels(
+            plots.contact_sheet(
+                IMAGES[:4],
+                [""] * 4,
+                wrong=[i < num_wrong for i in range(4)],
+            ),
+            theme.wrong,
+        )
+        for num_wrong in range(3)
+    ]
+    assert counts[0] == 0
+    assert counts[1] > 500
+    assert counts[2] == pytest.approx(2 * counts[1], rel=0.02)
+
+
+def test_a_contact_sheet_grows_by_rows():
+    heights = [
+        decode(
+            plots.contact_sheet(
+                IMAGES[:number],
+                [""] * number,
+                wrong=[False] * number,
+                columns=2,
+            )
+        ).shape[0]
+        for number in (1, 2, 3)
+    ]
+    assert heights[0] == heights[1]
+    assert heights[2] == pytest.approx(2 * heights[0], abs=1)

@@ -1,0 +1,204 @@
+import re
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from noisy_student import config, preprocessing
+from tests import golden_data
+
+GOLDEN = np.load(golden_data.path("preprocessing_eval.npz"))
+IMAGES = sorted(
+    int(name.split("_")[1]) for name in GOLDEN.files if "jpeg" in name
+)
+SIZES = sorted(
+    {
+        int(s)
+        for name in GOLDEN.files
+        for s in re.findall(r"size(\d+)_stats", name)
+    }
+)
+
+
+def jpeg(number):
+    return GOLDEN[f"jpeg_{number}"].tobytes()
+
+
+def noise_jpeg(height, width, seed=0):
+    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3))
+    return tf.io.encode_jpeg(tf.constant(pixels, tf.uint8)).numpy()
+
+
+@pytest.mark.parametrize("number", IMAGES)
+@pytest.mark.parametrize("size", SIZES)
+def test_eval_view_equals_the_original(number, size):
+    image = preprocessing.preprocess_for_eval(jpeg(number), size).numpy()
+    prefix = f"img{number}_size{size}"
+    stored = {
+        prefix: image,
+        f"{prefix}_topleft16": image[:16, :16],
+        f"{prefix}_bottomright16": image[-16:, -16:],
+        f"{prefix}_stats_mean_std_min_max": np.concatenate(
+            [
+                f(image.astype(np.float64), axis=(0, 1))
+                for f in (np.mean, np.std, np.min, np.max)
+            ]
+        ),
+    }
+    compared = [name for name in stored if name in GOLDEN.files]
+    assert compared
+    for name in compared:
+        np.testing.assert_allclose(
+            stored[name], GOLDEN[name], atol=1e-3, err_msg=name
+        )
+
+
+VIEWS = {
+    "train": lambda data, seed: preprocessing.preprocess_for_train(
+        data, 24, "randaugment", 2, 9, seed
+    ),
+    "train without augmentation": lambda data, seed: (
+        preprocessing.preprocess_for_train(data, 24, seed=seed)
+    ),
+    "train with autoaugment": lambda data, seed: (
+        preprocessing.preprocess_for_train(data, 24, "autoaugment", seed=seed)
+    ),
+    "small train": lambda data, seed: preprocessing.preprocess_small_for_train(
+        data, 24, "randaugment", 2, 9, seed
+    ),
+}
+
+
+@pytest.mark.parametrize("name", VIEWS)
+def test_views_depend_on_the_seed_alone_eagerly_and_in_tf_data(name):
+    view, data = VIEWS[name], noise_jpeg(24, 24)
+    seeds = tf.constant([[5, i] for i in range(6)], tf.int64)
+    mapped = list(
+        tf.data.Dataset.from_tensor_slices(seeds)
+        .map(lambda seed: view(data, seed))
+        .as_numpy_iterator()
+    )
+    for seed, image in zip(seeds, mapped):
+        assert image.shape == (24, 24, 3)
+        assert image.dtype == np.float32
+        np.testing.assert_array_equal(view(data, seed), image)
+    assert len({image.tobytes() for image in mapped}) > 1
+
+
+def test_without_a_seed_every_element_is_drawn_afresh():
+    data = noise_jpeg(24, 24)
+    images = tf.data.Dataset.range(8).map(
+        lambda _: preprocessing.preprocess_for_train(data, 16)
+    )
+    drawn = {image.tobytes() for image in images.as_numpy_iterator()}
+    assert len(drawn) > 4
+
+
+def test_static_shapes_are_known_in_tf_data():
+    dataset = tf.data.Dataset.from_tensors(noise_jpeg(40, 30))
+    for view in (
+        lambda data: preprocessing.preprocess_for_eval(data, 16),
+        lambda data: preprocessing.preprocess_for_train(data, 16),
+        lambda data: preprocessing.preprocess_for_train(
+            data, 16, "randaugment"
+        ),
+    ):
+        assert dataset.map(view).element_spec.shape == (16, 16, 3)
+
+
+def test_small_image_is_cut_shifted_and_not_flipped_unless_asked():
+    ramp = np.tile(np.arange(32, dtype=np.uint8)[None, :, None] * 8, (32, 1, 3))
+    data = tf.io.encode_png(ramp).numpy()
+    for i in range(20):
+        image = preprocessing.preprocess_small_for_train(
+            data, 32, seed=tf.constant([1, i]), flip=False
+        ).numpy()
+        # Columns rise by 8, but for the reflected border.
+        assert (np.diff(image[0, 4:28, 0]) == 8).all()
+
+
+def test_small_image_flip_mirrors_about_half_of_the_images():
+    ramp = np.tile(np.arange(32, dtype=np.uint8)[None, :, None] * 8, (32, 1, 3))
+    data = tf.io.encode_png(ramp).numpy()
+    rising = [
+        np.diff(
+            preprocessing.preprocess_small_for_train(
+                data, 32, seed=tf.constant([1, i])
+            ).numpy()[0, 4:28, 0]
+        )[0]
+        > 0
+        for i in range(60)
+    ]
+    assert 15 < sum(rising) < 45
+
+
+def test_augmented_small_images_get_the_final_cutout():
+    data = tf.io.encode_png(np.zeros([32, 32, 3], np.uint8)).numpy()
+    areas = [
+        np.mean(
+            preprocessing.preprocess_small_for_train(
+                data, 32, "randaugment", 1, 0, seed=tf.constant([3, i])
+            )
+            == 128
+        )
+        for i in range(40)
+    ]
+    # Half-size 8: a 16x16 hole is a quarter of the image unless it hangs over
+    # the edge.
+    assert np.median(areas) > 0.1
+
+
+def test_random_crops_keep_the_aspect_ratio_bounds():
+    # A vertical ramp shows the crop's height, a horizontal one its width.
+    size = 240
+    ramp = np.broadcast_to(np.arange(size, dtype=np.uint8), (size, size))
+    image = np.stack([ramp, ramp.T, np.zeros_like(ramp)], -1)
+    data = tf.io.encode_png(image).numpy()
+    for i in range(30):
+        crop = preprocessing.preprocess_for_train(
+            data, 64, seed=tf.constant([2, i]), flip=False
+        ).numpy()
+        width = (crop[32, 63, 0] - crop[32, 0, 0]) * 64 / 63
+        height = (crop[63, 32, 1] - crop[0, 32, 1]) * 64 / 63
+        assert 0.7 < width / height < 1.43
+        assert width * height > 0.07 * size * size
+
+
+def test_unknown_augmentation_is_refused():
+    with pytest.raises(ValueError, match="Received: 'mixup'"):
+        preprocessing.preprocess_for_train(noise_jpeg(9, 9), 8, "mixup")
+
+
+def test_views_of_a_model_follow_its_configuration():
+    model = config.ModelConfig("efficientnet-b0", 10, 16)
+    data = noise_jpeg(48, 40)
+    clean = preprocessing.eval_view(model)(data)
+    np.testing.assert_array_equal(
+        clean, preprocessing.preprocess_for_eval(data, 16)
+    )
+    still = preprocessing.train_view(
+        model, config.AugmentConfig(random_crop=False)
+    )
+    np.testing.assert_array_equal(still(data, tf.constant([0, 1])), clean)
+    noised = preprocessing.train_view(
+        model,
+        config.AugmentConfig("randaugment", 1, 5, cutout=False, flip=False),
+    )
+    np.testing.assert_array_equal(
+        noised(data, tf.constant([0, 1])),
+        preprocessing.preprocess_for_train(
+            data,
+            16,
+            "randaugment",
+            1,
+            5,
+            tf.constant([0, 1]),
+            cutout=False,
+            flip=False,
+        ),
+    )
+
+
+def test_small_image_of_another_size_is_an_error():
+    with pytest.raises((ValueError, tf.errors.InvalidArgumentError)):
+        preprocessing.preprocess_small_for_eval(noise_jpeg(16, 16), 32)

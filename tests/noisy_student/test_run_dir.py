@@ -1,0 +1,54 @@
+import json
+
+import pytest
+
+from noisy_student import run_dir
+
+
+def test_the_first_claim_writes_the_config_and_the_same_one_passes(tmp_path):
+    directory = str(tmp_path / "run")
+    run_dir.claim(directory, {"a": 1})
+    run_dir.claim(directory, {"a": 1})
+    assert json.loads((tmp_path / "run/config.json").read_text()) == {"a": 1}
+
+
+def test_another_config_is_refused_with_the_difference(tmp_path):
+    run_dir.claim(str(tmp_path), {"a": 1, "b": {"c": 2}})
+    with pytest.raises(ValueError, match=r"`b\.c`: 2 before, 3 now"):
+        run_dir.claim(str(tmp_path), {"a": 1, "b": {"c": 3}})
+
+
+def test_a_report_names_commit_and_versions(tmp_path):
+    assert run_dir.read_report(str(tmp_path)) is None
+    report = run_dir.add_versions({"top_1": 0.5})
+    run_dir.write_report(str(tmp_path), report)
+    read = run_dir.read_report(str(tmp_path))
+    assert read["top_1"] == 0.5
+    assert {"python", "tensorflow", "numpy", "commit"} <= set(read["made_with"])
+
+
+def test_resuming_drops_lines_after_the_checkpoint_and_a_torn_line(tmp_path):
+    directory = str(tmp_path)
+    log = run_dir.MetricsLog(directory, start_step=0)
+    for step in (10, 20, 30):
+        log.write(step, {"train/loss": 1.0 / step})
+    with open(tmp_path / "metrics.jsonl", "a") as file:
+        file.write('{"step": 40, "train/lo')
+    log = run_dir.MetricsLog(directory, start_step=20)
+    log.write(30, {"train/loss": 0.5})
+    steps = [m["step"] for m in run_dir.read_metrics(directory)]
+    assert steps == [10, 20, 30]
+    assert run_dir.read_metrics(directory)[-1]["train/loss"] == 0.5
+
+
+def test_metrics_reach_tensorboard(tmp_path):
+    log = run_dir.MetricsLog(str(tmp_path), start_step=0)
+    log.write(1, {"train/loss": 1.0})
+    assert list(tmp_path.glob("events.out.tfevents.*"))
+
+
+def test_rounds_have_directories_of_their_own():
+    assert run_dir.round_dir("w", 2, "model") == "w/round_2/model"
+    assert run_dir.pseudo_labeled_dir("w", 1) == (
+        "w/round_1/pseudo_labeled/data"
+    )

@@ -1,0 +1,206 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import efficientnet
+from noisy_student import config, moving_average, optimizers, schedules, train
+from tests import golden_data
+
+GOLDEN = np.load(golden_data.path("train_steps_tiny.npz"))
+METRICS = {
+    "lab/acc": "labeled_accuracy",
+    "lab/loss": "labeled_loss",
+    "lab/pred_prob": "labeled_confidence",
+    "ext/loss": "unlabeled_loss",
+    "unl/pred_prob": "unlabeled_confidence",
+    "unl/target_prob": "pseudo_label_confidence",
+    "train/data_loss": "data_loss",
+    "train/loss": "loss",
+    "train/lr": "learning_rate",
+}
+TOLERANCE = {"rtol": 1e-3, "atol": 2e-4}
+STEP_CONFIG = config.StepConfig(
+    num_classes=10,
+    weight_decay=1e-3,
+    pseudo_labels=config.PseudoLabelConfig(
+        unlabeled_ratio=2, label_type="soft"
+    ),
+)
+
+
+def tiny_model(**overrides):
+    return efficientnet.build_model(
+        "efficientnet-b0",
+        10,
+        width_coefficient=0.25,
+        depth_coefficient=0.1,
+        **{"survival_prob": 1.0, "dropout_rate": 0.0, **overrides},
+    )
+
+
+def golden_state():
+    model = tiny_model()
+    for name, weight in moving_average.named_weights(model).items():
+        weight.assign(GOLDEN[f"initial/{name}"])
+    optimizer = optimizers.RMSprop(
+        schedules.WarmupExponentialDecay(0.1 * 4 / 256, steps_per_epoch=2)
+    )
+    return train.create_state(model, optimizer)
+
+
+def golden_batch():
+    images = tf.cast(GOLDEN["images_uint8"], tf.float32)
+    return {
+        "labeled_images": images[:4],
+        "labeled_labels": tf.constant(GOLDEN["labels"][:4]),
+        "unlabeled_images": images[4:],
+        "unlabeled_probs": tf.constant(GOLDEN["unl_probs"]),
+    }
+
+
+def test_six_steps_equal_the_original_in_every_metric_weight_and_slot():
+    state, batch = golden_state(), golden_batch()
+    step = tf.function(lambda: train.train_step(state, batch, STEP_CONFIG))
+    names = list(GOLDEN["metric_names"])
+    for expected in GOLDEN["metrics_per_step"]:
+        metrics = step()
+        for theirs, ours in METRICS.items():
+            np.testing.assert_allclose(
+                metrics[ours],
+                expected[names.index(theirs)],
+                err_msg=theirs,
+                **TOLERANCE,
+            )
+    assert int(state.step) == 6
+    assert_equals_golden_after_six_steps(state)
+
+
+def assert_equals_golden_after_six_steps(state):
+    compared = 0
+    for name, weight in moving_average.named_weights(state.model).items():
+        ours = {
+            name: weight,
+            f"{name}/ExponentialMovingAverage": state.moving_average.shadows[
+                name
+            ],
+        }
+        if weight.trainable and "moving_" not in name:
+            slots = state.optimizer.slots(weight)
+            ours[f"{name}/RMSProp"], ours[f"{name}/RMSProp_1"] = slots
+        for key, value in ours.items():
+            np.testing.assert_allclose(
+                np.ravel(value.numpy())[::7],
+                GOLDEN[f"after_step6/{key}"],
+                err_msg=key,
+                **TOLERANCE,
+            )
+            compared += 1
+    stored = [name for name in GOLDEN.files if name.startswith("after_step6/")]
+    assert compared == len(stored)
+
+
+def test_metric_names_are_known_before_the_step_is_traced():
+    state = golden_state()
+    metrics = train.train_step(state, golden_batch(), STEP_CONFIG)
+    assert sorted(metrics) == sorted(train.metric_names(STEP_CONFIG))
+
+
+def noisy_step(seed, *, steps=1):
+    """Returns the weights after steps with all of the model's noise on."""
+    tf.keras.utils.set_random_seed(0)
+    state = train.create_state(
+        tiny_model(survival_prob=0.5, dropout_rate=0.5, small_image=True),
+        optimizers.RMSprop(0.01),
+    )
+    noisy = config.StepConfig(num_classes=10, seed=seed)
+    batch = {
+        "labeled_images": tf.random.stateless_uniform(
+            [4, 16, 16, 3], [0, 0], maxval=255.0
+        ),
+        "labeled_labels": tf.constant([0, 1, 2, 3]),
+    }
+    step = tf.function(lambda: train.train_step(state, batch, noisy))
+    for _ in range(steps):
+        step()
+    return state
+
+
+def test_noise_depends_on_the_seed_and_the_step_alone():
+    first, again, other = (
+        np.concatenate([w.numpy().ravel() for w in s.model.weights])
+        for s in (noisy_step(1), noisy_step(1), noisy_step(2))
+    )
+    np.testing.assert_array_equal(first, again)
+    assert np.abs(first - other).max() > 1e-4
+
+
+def test_online_teacher_equals_its_stored_labels():
+    teacher, batch = tiny_model(small_image=True), golden_batch()
+    clean = tf.random.stateless_uniform([8, 16, 16, 3], [1, 2], maxval=255.0)
+    stored = {
+        **batch,
+        "unlabeled_probs": tf.nn.softmax(teacher(clean, training=False)),
+    }
+    online = {**batch, "unlabeled_teacher_images": clean}
+    del online["unlabeled_probs"]
+    expected = train.train_step(golden_state(), stored, STEP_CONFIG)
+    metrics = train.train_step(
+        golden_state(), online, STEP_CONFIG, teacher=teacher
+    )
+    for name in expected:
+        np.testing.assert_allclose(metrics[name], expected[name], rtol=1e-5)
+
+
+def test_hard_labels_of_the_online_teacher_are_its_argmax():
+    teacher, batch = tiny_model(small_image=True), golden_batch()
+    clean = tf.random.stateless_uniform([8, 16, 16, 3], [1, 2], maxval=255.0)
+    hard = config.StepConfig(
+        num_classes=10,
+        pseudo_labels=config.PseudoLabelConfig(
+            unlabeled_ratio=2, label_type="hard"
+        ),
+    )
+    labels = tf.argmax(teacher(clean, training=False), -1)
+    expected = train.train_step(
+        golden_state(), {**batch, "unlabeled_labels": labels}, hard
+    )
+    metrics = train.train_step(
+        golden_state(),
+        {**batch, "unlabeled_teacher_images": clean},
+        hard,
+        teacher=teacher,
+    )
+    np.testing.assert_allclose(
+        metrics["unlabeled_loss"], expected["unlabeled_loss"], rtol=1e-5
+    )
+
+
+@pytest.mark.parametrize("replicas", [2, 4])
+def test_replicas_share_the_batch_and_sum_their_gradients(replicas):
+    devices = [f"/cpu:{i}" for i in range(replicas)]
+    strategy = tf.distribute.MirroredStrategy(devices)
+    batch = golden_batch()
+    with strategy.scope():
+        state = golden_state()
+    # Every replica gets the same images, so batch norm sees what one replica
+    # would and the mean gradient is its gradient.
+    per_replica = strategy.experimental_distribute_values_from_function(
+        lambda _: batch
+    )
+    step = tf.function(
+        lambda: train.train_step(state, per_replica, STEP_CONFIG)
+    )
+    for _ in range(6):
+        step()
+    assert_equals_golden_after_six_steps(state)
+
+
+def test_loop_averages_the_metrics_of_its_steps():
+    state, batch = golden_state(), golden_batch()
+    iterator = iter(tf.data.Dataset.from_tensors(batch).repeat())
+    run_steps = train.make_train_loop(state, STEP_CONFIG)
+    metrics = run_steps(iterator, tf.constant(6, tf.int64))
+    names = list(GOLDEN["metric_names"])
+    for theirs, ours in METRICS.items():
+        column = GOLDEN["metrics_per_step"][:, names.index(theirs)]
+        np.testing.assert_allclose(metrics[ours], column.mean(), **TOLERANCE)

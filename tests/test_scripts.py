@@ -1,0 +1,290 @@
+"""The shell scripts: which Python they take, what they install and run."""
+
+import pathlib
+import shutil
+import subprocess
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parent.parent
+SCRIPTS = [*sorted((ROOT / "scripts").glob("*.sh")), ROOT / ".ci" / "run"]
+
+
+def bash(command, **environment):
+    """Runs a command in the checkout and nothing of ours in its environment."""
+    return subprocess.run(
+        [shutil.which("bash"), "-c", command],
+        cwd=ROOT,
+        env={"HOME": "/nonexistent", **environment},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+    )
+
+
+def fake_python(folder, name, version, status):
+    """Puts a command into `folder` that claims to be a Python."""
+    folder.mkdir(exist_ok=True)
+    path = folder / name
+    path.write_text(f"#!{shutil.which('sh')}\necho {version}; exit {status}\n")
+    path.chmod(0o755)
+    return str(path)
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
+def test_scripts_are_valid_bash(path):
+    assert path.read_text().startswith(("#!/usr/bin/env bash\n", "# shell"))
+    check = bash(f"bash -n '{path}'", PATH="/usr/bin:/bin")
+    assert check.returncode == 0, check.stderr
+
+
+@pytest.mark.skipif(not shutil.which("shellcheck"), reason="no shellcheck here")
+def test_scripts_pass_shellcheck():
+    check = subprocess.run(
+        ["shellcheck", "-x", *map(str, SCRIPTS)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert check.returncode == 0, check.stdout
+
+
+def test_without_a_supported_python_one_line_says_what_was_found(tmp_path):
+    fake_python(tmp_path, "python3", "3.8.10", 1)
+    fake_python(tmp_path, "python3.11", "", 127)
+    result = bash(
+        "source scripts/environment.sh && use_environment dev",
+        PATH=str(tmp_path),
+    )
+    assert result.returncode == 1
+    assert result.stdout == ""
+    assert result.stderr == (
+        "error: Noisy Student needs Python 3.9 to 3.13 with its venv module; "
+        "found: python3 (3.8.10).\n"
+    )
+
+
+def test_a_python_that_does_not_run_is_passed_over(tmp_path):
+    fake_python(tmp_path, "python3.11", "", 127)
+    fake_python(tmp_path, "python3.12", "3.12.1", 0)
+    result = bash(
+        "source scripts/environment.sh && default_python", PATH=str(tmp_path)
+    )
+    assert (result.stdout, result.stderr) == ("python3.12\n", "")
+
+
+def test_pythons_of_pyenv_are_found(tmp_path):
+    folder = tmp_path / "versions" / "3.10.13" / "bin"
+    folder.mkdir(parents=True)
+    path = fake_python(folder, "python3.10", "3.10.13", 0)
+    result = bash(
+        "source scripts/environment.sh && default_python",
+        PATH=str(tmp_path),
+        PYENV_ROOT=str(tmp_path),
+    )
+    assert (result.stdout, result.stderr) == (path + "\n", "")
+
+
+@pytest.mark.parametrize("named_by", ["PYTHON", "VIRTUAL_ENV"])
+def test_a_python_that_is_named_comes_first(tmp_path, named_by):
+    fake_python(tmp_path, "python3.11", "3.11.7", 0)
+    (tmp_path / "env").mkdir()
+    path = fake_python(tmp_path / "env" / "bin", "python", "3.9.1", 0)
+    value = path if named_by == "PYTHON" else str(tmp_path / "env")
+    result = bash(
+        "source scripts/environment.sh && default_python",
+        PATH=str(tmp_path),
+        **{named_by: value},
+    )
+    assert (result.stdout, result.stderr) == (path + "\n", "")
+
+
+def test_a_python_that_is_named_wrongly_is_not_replaced_by_another(tmp_path):
+    fake_python(tmp_path, "python3.11", "3.11.7", 0)
+    result = bash(
+        "source scripts/environment.sh && default_python",
+        PATH=str(tmp_path),
+        PYTHON="python7",
+    )
+    assert result.returncode == 1
+    assert "found: none that runs as python7." in result.stderr
+
+
+def test_the_python_at_hand_must_have_tensorflow(tmp_path):
+    python = fake_python(tmp_path, "python3.11", "3.11.7", 0)
+    pathlib.Path(python).write_text(
+        f"#!{shutil.which('sh')}\n"
+        'case "$2" in *tensorflow*) exit 1;; *) echo 3.11.7;; esac\n'
+    )
+    result = bash(
+        "source scripts/environment.sh && use_environment dev",
+        PATH=str(tmp_path),
+        NOISY_STUDENT_VENV="none",
+    )
+    assert result.returncode == 1
+    assert result.stderr.startswith("error: python3.11 has no TensorFlow; set")
+
+
+INSTALLED = r"""
+source scripts/environment.sh
+install() { echo "installs $2"; }
+use_environment quickstart
+[[ -d $NOISY_STUDENT_VENV ]] && stamp "$NOISY_STUDENT_VENV" quickstart \
+  >"$NOISY_STUDENT_VENV/installed-quickstart"
+use_environment quickstart
+use_environment dev
+PYTHON=$OTHER use_environment quickstart
+touch "$NOISY_STUDENT_VENV.installing"
+use_environment quickstart
+"""
+
+
+def test_an_extra_is_installed_only_where_something_changed(tmp_path):
+    fake_python(tmp_path / "bin", "python", "3.11.7", 0)
+    result = bash(
+        INSTALLED,
+        PATH="/usr/bin:/bin",
+        NOISY_STUDENT_VENV=str(tmp_path),
+        OTHER=fake_python(tmp_path, "other", "3.12.1", 0),
+    )
+    assert result.stdout.splitlines() == [
+        "installs quickstart",  # Nothing is there yet.
+        "installs dev",  # Each extra once; `quickstart` was there by then.
+        "installs quickstart",  # Another Python was asked for.
+        "installs quickstart",  # The last installation was interrupted.
+    ], result.stderr
+
+
+INTERRUPTED = r"""
+source scripts/environment.sh
+echo "$HOLDER" >"$NOISY_STUDENT_VENV.installing"
+use_environment dev
+"""
+
+
+def test_a_second_installation_waits_for_the_first(tmp_path):
+    venv = tmp_path / "venv"
+    venv.mkdir()
+    result = bash(
+        INTERRUPTED.replace("$HOLDER", "$PPID"),
+        PATH="/usr/bin:/bin",
+        NOISY_STUDENT_VENV=str(venv),
+    )
+    assert result.returncode == 1
+    assert f"is installing into {venv}; wait for it" in result.stderr
+
+
+# A `python` that makes a venv of itself and whose pip fails while $FAILING
+# exists; it logs what it was asked to do.
+ACTING_PYTHON = r"""#!/bin/bash
+case "$*" in
+  -c*) echo 3.11.7 ;;
+  *"venv --clear"*) rm -rf "$4"; mkdir -p "$4/bin"; cp "$0" "$4/bin/python"
+    echo "new venv" ;;
+  *-e*) [[ -e $FAILING ]] && exit 3; echo "pip ${*: -1}" ;;
+esac
+"""
+
+
+def test_an_interrupted_installation_is_repaired(tmp_path):
+    python = pathlib.Path(fake_python(tmp_path, "acting", "", 0))
+    python.write_text(ACTING_PYTHON)
+    failing = tmp_path / "failing"
+    environment = {
+        "PATH": "/usr/bin:/bin",
+        "PYTHON": str(python),
+        "NOISY_STUDENT_VENV": str(tmp_path / "venv"),
+        "FAILING": str(failing),
+    }
+    use = "source scripts/environment.sh && use_environment dev"
+    installed = f"pip {ROOT}[dev]"
+
+    failing.touch()
+    result = bash(use, **environment)
+    assert result.returncode == 3
+    assert result.stdout == "new venv\n"
+
+    failing.unlink()
+    result = bash(use, **environment)  # pip had failed: the venv is kept.
+    assert result.stdout.splitlines() == [installed]
+    assert "about two minutes" in result.stderr
+
+    result = bash(use, **environment)
+    assert (result.stdout, result.stderr) == ("", "")
+
+    (tmp_path / "venv.installing").write_text("999999999\n")
+    result = bash(use, **environment)  # It had been killed: a new venv.
+    assert result.stdout.splitlines() == ["new venv", installed]
+    assert not (tmp_path / "venv.installing").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("--foo", "Unknown argument '--foo'"),
+        ("--seed", "--seed needs a value"),
+        ("--seed=-1", "--seed must be a whole number, 0 or more. Received"),
+        ("--work_dir", "--work_dir needs a value"),
+    ],
+)
+def test_the_quickstart_refuses_wrong_arguments(arguments, message):
+    result = bash(f"scripts/quickstart.sh {arguments}", PATH="/usr/bin:/bin")
+    assert result.returncode == 1
+    assert result.stdout == ""
+    assert result.stderr.startswith(f"error: {message}")
+    assert result.stderr.count("\n") == 1
+
+
+# Prints what it is asked to run, instead of running it.
+ECHOING_PYTHON = r"""#!/bin/bash
+case "$*" in
+  -m*) shift; echo "$*" ;;
+  *version_info*) echo 3.11.7 ;;
+esac
+"""
+
+
+def echoing_python(folder):
+    """Returns the environment in which scripts print what they would run."""
+    path = pathlib.Path(fake_python(folder, "echoing", "", 0))
+    path.write_text(ECHOING_PYTHON)
+    return {
+        "PATH": "/usr/bin:/bin",
+        "PYTHON": str(path),
+        "NOISY_STUDENT_VENV": "none",
+    }
+
+
+def test_the_quickstart_passes_seed_and_work_dir_on(tmp_path):
+    result = bash(
+        f"cd '{tmp_path}' && "
+        f"'{ROOT}/scripts/quickstart.sh' --seed=7 --work_dir d",
+        **echoing_python(tmp_path),
+    )
+    data, training = result.stdout.splitlines()
+    assert data == f"data_prep.digits --output_dir={tmp_path}/d/data --seed=7"
+    words = training.split()
+    assert words[0] == "noisy_student.self_training"
+    assert {"--seed=7", f"--work_dir={tmp_path}/d"} < set(words)
+    assert not any("train_steps" in word for word in words)
+
+
+def test_the_smoke_run_is_short_and_has_its_own_directory(tmp_path):
+    result = bash("scripts/quickstart.sh --smoke", **echoing_python(tmp_path))
+    words = result.stdout.split()
+    assert f"--work_dir={ROOT}/runs/quickstart/smoke_0" in words
+    assert "--rounds=1" in words
+    assert "--train_steps=4" in words
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ("", "pytest -m not long"),
+        ("--fast -x", "pytest -m not slow and not long -x"),
+        ("-m long", "pytest -m not long -m long"),  # pytest takes the last.
+    ],
+)
+def test_the_test_script_passes_arguments_on(tmp_path, arguments, expected):
+    result = bash(f"scripts/test.sh {arguments}", **echoing_python(tmp_path))
+    assert result.stdout.strip() == expected
