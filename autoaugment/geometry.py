@@ -14,11 +14,6 @@ import tensorflow as tf
 from autoaugment.image_ops import as_image, height_and_width
 from autoaugment.seeds import as_seed
 
-# The largest float32 below one half: adding it and truncating rounds every
-# float32 >= 0 half away from zero, where adding 0.5 fails just below one half.
-_JUST_BELOW_HALF = 0.5 - 2.0**-25
-
-
 def rotate(image, degrees, replace):
     """Rotates about the centre, counter-clockwise for positive degrees.
 
@@ -41,13 +36,13 @@ def rotate(image, degrees, replace):
     cos, sin = tf.cos(radians), tf.sin(radians)
     # The order of float32 operations decides to which side of one half a
     # coordinate falls: it is that of the original's transform.
-    offset_x = (last_x - (cos * last_x - sin * last_y)) / 2
-    offset_y = (last_y - (sin * last_x + cos * last_y)) / 2
+    shift_x = ((cos * last_x - sin * last_y) - last_x) / 2
+    shift_y = ((sin * last_x + cos * last_y) - last_y) / 2
     x, y = _grid(height, width)
     return _sample(
         image,
-        (cos * x - sin * y) + offset_x,
-        (sin * x + cos * y) + offset_y,
+        (cos * x - sin * y) - shift_x,
+        (sin * x + cos * y) - shift_y,
         replace,
     )
 
@@ -213,7 +208,9 @@ def _is_inside(coordinate, size):
 
 def _round(coordinate):
     """Rounds coordinates > -0.5 half away from zero, to int32."""
-    return tf.cast(coordinate + _JUST_BELOW_HALF, tf.int32)
+    whole = tf.floor(coordinate)
+    up = tf.cast(coordinate - whole >= 0.5, tf.int32)
+    return tf.cast(whole, tf.int32) + up
 
 
 def _translate(image, pixels, replace, axis):

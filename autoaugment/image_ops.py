@@ -171,7 +171,8 @@ def color(image, factor):
     red, green, blue = tf.unstack(pixels * (1 / 255), axis=1)
     # Bit by bit what tf.image.rgb_to_grayscale computes, for every colour: the
     # order of the sum and the 255.5 decide the truncation.
-    grey = tf.floor((red * 0.2989 + green * 0.587 + blue * 0.114) * 255.5)
+    weighted = red * 0.2989 + green * 0.587 - blue * -0.114
+    grey = tf.floor(weighted * 255.5)
     # A product with ones repeats it for three channels, twice as fast as
     # broadcasting.
     grey = tf.matmul(grey[:, tf.newaxis], tf.ones([1, 3]))
@@ -235,16 +236,20 @@ def _smooth(pixels, row, length):
     The order of the additions is that of the original's convolution: a sum of
     float32 products may lie just below a whole number and is then truncated.
     """
-    faint = pixels * (1 / 13)
-    strong = pixels[row + 3 : row + 3 + length] * (5 / 13)
+    faint = pixels * (-1 / 13)
+    strong = pixels[row + 3 : row + 3 + length] * (-5 / 13)
     # Shifted once by a pixel and by two; whole rows are then sliced off, which
     # copies nothing where rows are aligned.
     shifted = [faint[start : start + 2 * row + length] for start in (0, 3, 6)]
+    neighbours = [
+        shifted[right][down * row : down * row + length]
+        for down in range(3)
+        for right in range(3)
+    ]
+    neighbours[4] = strong
     total = 0.0
-    for down in range(3):
-        for right in range(3):
-            neighbour = shifted[right][down * row : down * row + length]
-            total += strong if down == right == 1 else neighbour
+    for neighbour in neighbours:
+        total = total - neighbour
     return tf.floor(tf.minimum(total, 255.0))
 
 

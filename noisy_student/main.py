@@ -32,6 +32,9 @@ def _train(run, strategy):
     from noisy_student import train
 
     run_dir.claim(run.model_dir, config_lib.to_dict(run.train))
+    if run_dir.read_report(run.model_dir) is not None:
+        logging.info("%s is finished.", run.model_dir)
+        return
     evaluate = run.mode == "train_and_eval"
     figures = train.train(run.train, strategy, run.model_dir, evaluate=evaluate)
     run_dir.write_report(run.model_dir, run_dir.add_versions(figures))

@@ -72,7 +72,7 @@ def check_data(run):
     if run.mode in ("eval", "train_and_eval"):
         check_labeled(train, train.data.eval_split)
     if run.mode == "predict":
-        _find_shards(
+        find_shards(
             "unlabel_data_dir",
             train.data.unlabel_data_dir,
             train.data.unlabel_split,
@@ -88,7 +88,7 @@ def check_training_data(train):
     pseudo = train.step.pseudo_labels
     if pseudo.unlabeled_ratio:
         directory, split = train.data.unlabel_data_dir, train.data.unlabel_split
-        unlabeled = _find_shards("unlabel_data_dir", directory, split)
+        unlabeled = find_shards("unlabel_data_dir", directory, split)
         if not pseudo.online:
             _check_records(
                 "unlabel_data_dir",
@@ -104,10 +104,8 @@ def check_training_data(train):
 
 def check_labeled(train, split):
     """Checks the labels of a split and returns the paths of its shards."""
-    from data_prep import records
-
     directory = train.data.label_data_dir
-    paths = _find_shards("label_data_dir", directory, split)
+    paths = find_shards("label_data_dir", directory, split)
     classes = train.model.num_classes
     manifest = shards_lib.read_manifest(directory, split)
     if manifest is not None:
@@ -115,6 +113,8 @@ def check_labeled(train, split):
         _check_label_range(directory, split, manifest.label_min, classes)
         _check_label_range(directory, split, manifest.label_max, classes)
         return paths
+
+    from data_prep import records
 
     def check(serialized):
         label = int(records.parse_labeled(serialized)["label"])
@@ -160,7 +160,8 @@ def _check_records(flag, directory, paths, check):
             ) from error
 
 
-def _find_shards(flag, directory, split):
+def find_shards(flag, directory, split):
+    """Returns the shards of a split; an error names the flag."""
     try:
         return shards_lib.list_shards(directory, split)
     except (FileNotFoundError, ValueError) as error:

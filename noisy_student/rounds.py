@@ -90,7 +90,6 @@ def _train(config, settings, number, strategy):
     """Trains and evaluates one model; returns the figures of its round."""
     directory = run_dir.round_dir(config.work_dir, number, "model")
     settings = preflight.check_training_data(settings)
-    preflight.check_labeled(settings, settings.data.eval_split)
     run_dir.claim(directory, config_lib.to_dict(settings))
     finished = run_dir.read_report(directory)
     if finished is not None:

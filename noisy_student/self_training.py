@@ -195,8 +195,10 @@ def run(config, hardware):
             the records do not fit.
     """
     _check_paths(config)
-    run_dir.claim(config.work_dir, config_lib.to_dict(config))
     report = run_dir.read_report(config.work_dir)
+    if report is None:
+        _check_data(config)
+    run_dir.claim(config.work_dir, config_lib.to_dict(config))
     if report is None:
         # TensorFlow is imported only now: a finished run needs none.
         from noisy_student import rounds
@@ -211,8 +213,9 @@ def run(config, hardware):
 
 
 def _check_paths(config):
-    for train in (*config.rounds, *filter(None, [config.teacher])):
-        preflight.require_directory("label_data_dir", train.data.label_data_dir)
+    preflight.require_directory(
+        "label_data_dir", config.rounds[0].data.label_data_dir
+    )
     preflight.require_directory("unlabel_data_dir", config.unlabel_data_dir)
     if config.teacher is None:
         preflight.require_checkpoint(
@@ -224,6 +227,15 @@ def _check_paths(config):
         raise FileNotFoundError(
             f"--unlabel_truth={config.truth}: no such file."
         )
+
+
+def _check_data(config):
+    for train in config.rounds:
+        preflight.check_labeled(train, train.data.train_split)
+        preflight.check_labeled(train, train.data.eval_split)
+    preflight.find_shards(
+        "unlabel_data_dir", config.unlabel_data_dir, config.unlabel_split
+    )
 
 
 if __name__ == "__main__":

@@ -272,7 +272,8 @@ def _run(config, state, teacher, manager, model_dir, evaluate):
     )
     run_steps = make_train_loop(state, config.step, teacher)
     meter = progress.Progress("train", total=config.train_steps, done=step)
-    metrics = {}
+    # A line is written before its checkpoint, so the last one is this step's.
+    metrics = (run_dir.read_metrics(model_dir) or [{}])[-1]
     while step < config.train_steps:
         target = _next_stop(step, config, evaluate)
         started = time.monotonic()

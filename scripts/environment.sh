@@ -10,7 +10,8 @@
 #   PYTHON               The Python to build on. Else the one of the active
 #                        virtual environment, else the best one found.
 #   NOISY_STUDENT_VENV   Where the environment lies; default: .venv in the
-#                        checkout. `none`: use the Python at hand as it is.
+#                        checkout. `none`: installs nothing and takes PYTHON,
+#                        the active environment's, .venv's, or the best one.
 
 checkout=$(cd "${BASH_SOURCE[0]%/*}/.." && pwd)
 
@@ -70,7 +71,8 @@ use_environment() {
     PYTHON=$PWD/$PYTHON
   fi
   if [[ $venv == none ]]; then
-    PYTHON=$(default_python) || return
+    PYTHON=$(VIRTUAL_ENV=${VIRTUAL_ENV:-$checkout/.venv} default_python) ||
+      return
     if ! "$PYTHON" -c 'import importlib.util, sys
 sys.exit(importlib.util.find_spec("tensorflow") is None)'; then
       printf >&2 'error: %s has no TensorFlow; %s.\n' "$PYTHON" \

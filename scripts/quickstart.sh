@@ -4,7 +4,7 @@
 set -euo pipefail
 
 # shellcheck source=scripts/environment.sh
-source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
+source "${BASH_SOURCE[0]%/*}/environment.sh"
 
 usage() {
   cat <<TEXT
@@ -45,7 +45,8 @@ done
 size=(--rounds=2)
 name=seed_$seed
 if $smoke; then
-  size=(--rounds=1 --train_steps=4 --warmup_epochs=1 --num_image=20)
+  size=(--rounds=1 --train_steps=4 --warmup_epochs=1)
+  size+=(--min_threshold=0 --num_image=20)
   name=smoke_$seed
   NOISY_STUDENT_VENV=${NOISY_STUDENT_VENV:-none}
 fi

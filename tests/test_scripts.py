@@ -120,6 +120,7 @@ def test_the_python_at_hand_must_have_tensorflow(tmp_path):
         "source scripts/environment.sh && use_environment dev",
         PATH=str(tmp_path),
         NOISY_STUDENT_VENV="none",
+        VIRTUAL_ENV="/nonexistent",
     )
     assert result.returncode == 1
     assert result.stderr.startswith("error: python3.11 has no TensorFlow; set")
@@ -288,3 +289,14 @@ def test_the_smoke_run_is_short_and_has_its_own_directory(tmp_path):
 def test_the_test_script_passes_arguments_on(tmp_path, arguments, expected):
     result = bash(f"scripts/test.sh {arguments}", **echoing_python(tmp_path))
     assert result.stdout.strip() == expected
+
+
+def test_continuous_integration_needs_a_python_of_each_stack(tmp_path):
+    fake_python(tmp_path, "python3.11", "3.11.7", 0)
+    result = bash(f"exec {shutil.which('bash')} .ci/run", PATH=str(tmp_path))
+    assert result.returncode == 1
+    assert result.stdout == ""
+    assert result.stderr == (
+        "error: Noisy Student needs Python 3.12 or 3.13 for its tests; "
+        "found: none.\n"
+    )

@@ -1,0 +1,191 @@
+import json
+import subprocess
+import sys
+
+import pytest
+from absl import flags
+
+from data_prep import shards
+from noisy_student import flags as flags_lib
+from noisy_student import main as main_lib
+from noisy_student import run_dir
+from tests.noisy_student import fixtures
+
+TINY = [
+    "--task_name=custom",
+    "--num_label_classes=3",
+    "--input_image_size=16",
+    "--small_image_model",
+    "--width_coefficient=0.1",
+    "--depth_coefficient=0.1",
+    "--train_batch_size=4",
+    "--eval_batch_size=4",
+    "--train_steps=4",
+    "--iterations_per_loop=2",
+    "--save_checkpoints_steps=2",
+    "--steps_per_eval=4",
+    "--warmup_epochs=0",
+]
+
+
+def run_main(*arguments):
+    flag_values = flags.FlagValues()
+    flags_lib.define_flags(flag_values)
+    flag_values(["main", *arguments])
+    main_lib.main(flag_values)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """Returns (data directory, run directory) of a run of `train_and_eval`."""
+    data_dir = tmp_path_factory.mktemp("data")
+    fixtures.write_labeled(data_dir, "train", 10)
+    fixtures.write_labeled(data_dir, "validation", 7)
+    fixtures.write_unlabeled(data_dir, "unlabeled", 5)
+    model_dir = tmp_path_factory.mktemp("runs") / "run"
+    run_main(*TINY, f"--label_data_dir={data_dir}", f"--model_dir={model_dir}")
+    return data_dir, model_dir
+
+
+def test_a_run_leaves_config_checkpoints_metrics_events_and_report(trained):
+    data_dir, model_dir = trained
+    config = json.loads((model_dir / "config.json").read_text())
+    assert config["num_train_images"] == 10
+    assert config["data"]["label_data_dir"] == str(data_dir)
+    assert (model_dir / "model.ckpt-4.index").exists()
+    assert list(model_dir.glob("events.out.tfevents.*"))
+    metrics = run_dir.read_metrics(str(model_dir))
+    assert [line["step"] for line in metrics] == [2, 4]
+    assert "eval/top_1" in metrics[-1]
+    assert "eval/top_1" not in metrics[0]
+    report = run_dir.read_report(str(model_dir))
+    assert report["eval/top_1"] == metrics[-1]["eval/top_1"]
+    assert report["made_with"]["tensorflow"]
+
+
+def test_a_finished_run_is_not_trained_again(trained):
+    data_dir, model_dir = trained
+    before = (model_dir / "metrics.jsonl").read_text()
+    run_main(*TINY, f"--label_data_dir={data_dir}", f"--model_dir={model_dir}")
+    assert (model_dir / "metrics.jsonl").read_text() == before
+    assert "eval/top_1" in run_dir.read_report(str(model_dir))
+
+
+def test_eval_reports_what_training_measured(trained, caplog):
+    data_dir, model_dir = trained
+    expected = run_dir.read_metrics(str(model_dir))[-1]["eval/top_1"]
+    with caplog.at_level("INFO"):
+        # The network comes from the run, not from the flags.
+        run_main(
+            "--mode=eval",
+            "--task_name=custom",
+            f"--label_data_dir={data_dir}",
+            f"--model_dir={model_dir}",
+            "--num_label_classes=3",
+        )
+    assert f"validation/top_1: {expected}" in caplog.text
+    assert "validation/num_images: 7" in caplog.text
+
+
+def test_predict_labels_every_unlabeled_image(trained, tmp_path):
+    data_dir, model_dir = trained
+    run_main(
+        "--mode=predict",
+        *TINY,
+        f"--checkpoint={model_dir}/model.ckpt-4",
+        f"--unlabel_data_dir={data_dir}",
+        "--file_prefix=unlabeled",
+        f"--output_dir={tmp_path}",
+    )
+    manifest = shards.read_manifest(str(tmp_path), "unlabeled-info")
+    assert manifest.total_records == 5
+
+
+def test_other_settings_in_the_same_directory_are_refused(trained):
+    data_dir, model_dir = trained
+    with pytest.raises(ValueError, match="`train_steps`: 4 before, 6 now"):
+        run_main(
+            *TINY,
+            "--train_steps=6",
+            f"--label_data_dir={data_dir}",
+            f"--model_dir={model_dir}",
+        )
+
+
+WRONG = {
+    "--mode=fly": ["--mode=fly", "train_and_eval"],
+    "--train_steps=0": ["--train_steps=0"],
+    "--label_data_dir=/no/such": ["--label_data_dir=/no/such", "directory"],
+    "--label_data_dir=": ["--label_data_dir is needed"],
+    "--model_dir=": ["--model_dir is needed"],
+    "--preset=digits/dean": ["--preset", "'digits/dean'"],
+    "--unlabel_ratio=1 --unlabel_data_dir=/no/such": [
+        "--unlabel_data_dir=/no/such"
+    ],
+    "--unlabel_ratio=1 --unlabel_data_dir={data} "
+    "--teacher_model_name=efficientnet-b0 --teacher_model_path=/no/teacher": [
+        "--teacher_model_path=/no/teacher",
+        "no checkpoint",
+    ],
+    "--mode=eval --checkpoint=/no/ckpt": ["--checkpoint=/no/ckpt"],
+    "--mode=predict --checkpoint=/no/ckpt": ["--checkpoint=/no/ckpt"],
+    "--init_model --init_model_path=/no/w": ["--init_model_path=/no/w"],
+    "--num_label_clases=3": ["num_label_clases"],
+    "stray": ["'stray'"],
+}
+WRONG_DATA = {
+    "--mode=train_and_eval --eval_split=dev": [
+        "--label_data_dir={data}",
+        "dev-",
+    ],
+    "--num_label_classes=2": ["--num_label_classes=2", "label 3"],
+    "--unlabel_ratio=1 --unlabel_data_dir={data} --file_prefix=extra": [
+        "--unlabel_data_dir={data}",
+        "extra-",
+    ],
+    "--unlabel_ratio=1 --unlabel_data_dir={data} --file_prefix=unlabeled": [
+        "--unlabel_data_dir={data}",
+        "record 0",
+    ],
+}
+
+
+@pytest.mark.parametrize("wrong", [*WRONG, *WRONG_DATA])
+def test_a_wrong_command_ends_in_one_line_and_leaves_nothing(
+    trained, tmp_path, wrong
+):
+    data_dir, _ = trained
+    expected = {**WRONG, **WRONG_DATA}[wrong]
+    result = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "noisy_student.main",
+            *TINY,
+            f"--label_data_dir={data_dir}",
+            f"--model_dir={tmp_path}/run",
+            *wrong.format(data=data_dir).split(" "),
+        ],
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 1
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("error: ")
+    for part in expected:
+        assert part.format(data=data_dir) in line
+    assert not list(tmp_path.iterdir())
+
+
+def test_help_groups_the_flags_and_needs_no_tensorflow():
+    code = (
+        "import runpy, sys; sys.argv = ['main', '--help']\n"
+        "try: runpy.run_module('noisy_student.main', run_name='__main__')\n"
+        "finally: assert 'tensorflow' not in sys.modules"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    for heading in ("What to do:", "Data:", "Model:", "Noise:", "Hardware:"):
+        assert f"\n{heading}\n" in result.stdout
+    assert "  --teacher_softmax_temp\n" in result.stdout

@@ -1,0 +1,121 @@
+import dataclasses
+import json
+import os
+import pathlib
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from data_prep import records, shards
+from noisy_student import checkpoints, models, predict, preprocessing, train
+from tests.noisy_student import fixtures
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory):
+    """Returns the run directory of a teacher of one step."""
+    data_dir = tmp_path_factory.mktemp("data")
+    fixtures.write_labeled(data_dir, "train", 6)
+    directory = str(tmp_path_factory.mktemp("teacher"))
+    train.train(
+        fixtures.train_config(data_dir, train_steps=1, num_train_images=6),
+        tf.distribute.get_strategy(),
+        directory,
+    )
+    return directory
+
+
+@pytest.fixture
+def settings(teacher, tmp_path):
+    fixtures.write_unlabeled(tmp_path / "images", "unlabeled", 9)
+    return predict.PredictConfig(
+        model=fixtures.MODEL,
+        checkpoint=teacher,
+        input_dir=str(tmp_path / "images"),
+        split="unlabeled",
+        output_dir=str(tmp_path / "labels"),
+        batch_size=4,
+    )
+
+
+def read_labels(settings):
+    """Returns {key: probs} of all prediction shards."""
+    labels = {}
+    (paths,) = zip(
+        *shards.list_predictions(settings.output_dir, settings.split, 2)
+    )
+    for path in paths:
+        for serialized in records.read_records(path):
+            record = records.parse_prediction(serialized, 3)
+            labels[record["key"].numpy().decode()] = record["probs"].numpy()
+    return labels
+
+
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_labels_are_the_averaged_clean_networks_probabilities(
+    settings, replicas
+):
+    strategy = (
+        tf.distribute.MirroredStrategy(["/cpu:0", "/cpu:1"])
+        if replicas == 2
+        else tf.distribute.get_strategy()
+    )
+    manifest = predict.predict(settings, strategy)
+    assert manifest.total_records == 9
+    model = models.build(fixtures.MODEL)
+    checkpoints.load_weights(model, settings.checkpoint)
+    view = preprocessing.eval_view(fixtures.MODEL)
+    labels = read_labels(settings)
+    assert len(labels) == 9
+    for path in shards.list_shards(settings.input_dir, settings.split):
+        for serialized in records.read_records(path):
+            record = records.parse_unlabeled(serialized)
+            image = view(record["image_bytes"])[tf.newaxis]
+            expected = tf.nn.softmax(model(image, training=False))[0]
+            key = record["key"].numpy().decode()
+            np.testing.assert_allclose(labels[key], expected, atol=1e-5)
+
+
+def test_a_restart_labels_only_what_is_missing(settings, monkeypatch):
+    predict.predict(settings, tf.distribute.get_strategy())
+    first, second = (
+        pathlib.Path(settings.output_dir)
+        / shards.prediction_name("unlabeled", index, 2)
+        for index in range(2)
+    )
+    expected, untouched = second.read_bytes(), first.stat().st_mtime_ns
+    second.unlink()
+    predict.predict(settings, tf.distribute.get_strategy())
+    assert second.read_bytes() == expected
+    assert first.stat().st_mtime_ns == untouched
+    monkeypatch.setattr(models, "load", None)  # A finished run needs no model.
+    predict.predict(settings, tf.distribute.get_strategy())
+
+
+def test_the_count_file_of_the_original_lies_beside_each_shard(settings):
+    predict.predict(settings, tf.distribute.get_strategy())
+    info = pathlib.Path(settings.output_dir) / shards.info_name(0, 2)
+    assert json.loads(info.read_text()) == {"image_num": 5}
+
+
+def test_labels_of_another_teacher_are_not_mixed_in(settings, teacher):
+    predict.predict(settings, tf.distribute.get_strategy())
+    other = dataclasses.replace(
+        settings,
+        model=dataclasses.replace(fixtures.MODEL, dropout_rate=0.1),
+    )
+    with pytest.raises(ValueError, match="dropout_rate"):
+        predict.predict(other, tf.distribute.get_strategy())
+
+
+def test_a_missing_teacher_is_an_error_and_writes_nothing(settings, tmp_path):
+    lost = dataclasses.replace(settings, checkpoint=str(tmp_path / "nobody"))
+    with pytest.raises(FileNotFoundError, match="nobody"):
+        predict.predict(lost, tf.distribute.get_strategy())
+    assert not os.path.exists(settings.output_dir)
+
+
+def test_batch_size_is_checked(settings):
+    with pytest.raises(ValueError, match="`batch_size` .* Received: 0"):
+        dataclasses.replace(settings, batch_size=0)
