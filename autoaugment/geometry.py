@@ -14,6 +14,7 @@ import tensorflow as tf
 from autoaugment.image_ops import as_image, height_and_width
 from autoaugment.seeds import as_seed
 
+
 def rotate(image, degrees, replace):
     """Rotates about the centre, counter-clockwise for positive degrees.
 
@@ -35,7 +36,8 @@ def rotate(image, degrees, replace):
     radians = tf.constant(degrees, tf.float32) * (math.pi / 180)
     cos, sin = tf.cos(radians), tf.sin(radians)
     # The order of float32 operations decides to which side of one half a
-    # coordinate falls: it is that of the original's transform.
+    # coordinate falls: it is that of the original's transform, kept in graphs
+    # by subtracting the shift, as `image_ops` explains.
     shift_x = ((cos * last_x - sin * last_y) - last_x) / 2
     shift_y = ((sin * last_x + cos * last_y) - last_y) / 2
     x, y = _grid(height, width)

@@ -4,7 +4,9 @@ All of them take and return one image, uint8 [height, width, 3], and keep its
 static shape. Numbers are Python values, fixed when a graph is traced.
 
 Most work on rows, [height, width * 3]: broadcasting along three channels is
-several times slower than along a whole row.
+several times slower than along a whole row. Where the rounding of a sum of
+floats decides about a pixel, the sum is written with subtractions: TensorFlow
+merges chains of additions in graphs, and then adds in another order.
 """
 
 import operator
@@ -102,7 +104,11 @@ def equalize(image):
 
 
 def invert(image):
-    """Replaces every value v by 255 - v."""
+    """Replaces every value v by 255 - v.
+
+    Source:
+        noisystudent `randaugment.py:invert`.
+    """
     return tf.bitwise.invert(as_image(image))
 
 
@@ -170,7 +176,8 @@ def color(image, factor):
     pixels = tf.cast(tf.reshape(image, [-1, 3]), tf.float32)
     red, green, blue = tf.unstack(pixels * (1 / 255), axis=1)
     # Bit by bit what tf.image.rgb_to_grayscale computes, for every colour: the
-    # order of the sum and the 255.5 decide the truncation.
+    # order of the sum and the 255.5 decide the truncation. The minus keeps
+    # that order in graphs, as the module explains.
     weighted = red * 0.2989 + green * 0.587 - blue * -0.114
     grey = tf.floor(weighted * 255.5)
     # A product with ones repeats it for three channels, twice as fast as
@@ -233,8 +240,14 @@ def sharpness(image, factor):
 def _smooth(pixels, row, length):
     """Returns the means of 3x3 neighbourhoods, float32 [length], truncated.
 
-    The order of the additions is that of the original's convolution: a sum of
-    float32 products may lie just below a whole number and is then truncated.
+    The order of the sum is that of the original's convolution, row by row: a
+    sum of float32 products may lie just below a whole number and is then
+    truncated. Negative products are subtracted, as the module explains.
+
+    Args:
+        pixels: float32, `length + 2 * row + 6` values.
+        row: Number of values in a row of the image.
+        length: Number of values in the image.
     """
     faint = pixels * (-1 / 13)
     strong = pixels[row + 3 : row + 3 + length] * (-5 / 13)

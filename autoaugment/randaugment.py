@@ -58,6 +58,7 @@ def randaugment(
         raise ValueError(
             f"`num_layers` must be an int >= 0. Received: {num_layers!r}."
         )
+    magnitudes.check_levels(magnitude=magnitude)
     choices = []
     for name in magnitudes.OP_NAMES:
         args = magnitudes.level_to_args(

@@ -1,5 +1,6 @@
 """Makes sure that `tf.keras` is Keras 2, whatever TensorFlow is installed."""
 
+import importlib.metadata
 import importlib.util
 import os
 
@@ -22,9 +23,13 @@ def require_keras_2():
         ImportError: If the `tf_keras` package is needed and missing, or if
             something used `tf.keras` before and got Keras 3.
     """
+    # Before TensorFlow is imported, if that is still to come: it would load
+    # Keras 3 beside, which takes a second.
+    if _installed_release("tf_keras") >= _FIRST_KERAS_3_RELEASE:
+        os.environ[_VARIABLE] = "1"
     import tensorflow as tf
 
-    release = tuple(int(part) for part in tf.__version__.split(".")[:2])
+    release = _release(tf.__version__)
     if release >= _FIRST_KERAS_3_RELEASE:
         os.environ[_VARIABLE] = "1"
     needs_tf_keras = os.environ.get(_VARIABLE) in _TRUE_VALUES
@@ -45,3 +50,14 @@ def require_keras_2():
             "before anything uses `tf.keras`, or set the environment variable "
             f"{_VARIABLE}=1. Received: Keras {keras_version}."
         )
+
+
+def _installed_release(package):
+    try:
+        return _release(importlib.metadata.version(package))
+    except importlib.metadata.PackageNotFoundError:
+        return (0, 0)
+
+
+def _release(version):
+    return tuple(int(part) for part in version.split(".")[:2])

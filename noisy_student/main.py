@@ -10,6 +10,7 @@ import dataclasses
 
 from absl import logging
 
+import efficientnet
 from data_prep import command_line
 from noisy_student import config as config_lib
 from noisy_student import flags as flags_lib
@@ -21,6 +22,7 @@ def main(flag_values):
     run = flags_lib.config_from_flags(flag_values)
     preflight.check_paths(run)
     # TensorFlow is imported only now: a wrong flag must not wait for it.
+    efficientnet.require_keras_2()
     from noisy_student import strategy as strategy_lib
 
     run = dataclasses.replace(run, train=preflight.check_data(run))

@@ -35,8 +35,6 @@ PRESETS = {
         **_DIGITS,
         "unlabel_ratio": 3.0,
         "teacher_softmax_temp": 1.0,
-        "stochastic_depth_rate": 0.1,
-        "dropout_rate": 0.2,
     },
 }
 

@@ -14,6 +14,7 @@ import os
 import sys
 from typing import Optional
 
+import efficientnet
 from data_prep import balancing, command_line, files
 from noisy_student import config as config_lib
 from noisy_student import flags as flags_lib
@@ -197,10 +198,11 @@ def run(config, hardware):
     _check_paths(config)
     report = run_dir.read_report(config.work_dir)
     if report is None:
+        # TensorFlow is imported only now: a finished run needs none.
+        efficientnet.require_keras_2()
         _check_data(config)
     run_dir.claim(config.work_dir, config_lib.to_dict(config))
     if report is None:
-        # TensorFlow is imported only now: a finished run needs none.
         from noisy_student import rounds
         from noisy_student import strategy as strategy_lib
 

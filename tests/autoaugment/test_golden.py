@@ -4,6 +4,7 @@
 `augmentation.json` describes each output and has its SHA-256.
 """
 
+import functools
 import hashlib
 import json
 
@@ -53,32 +54,49 @@ def test_all_of_the_golden_data_is_here():
     assert {case["op"] for case in SINGLE} == set(dispatch.OPS)
 
 
+def apply_case(case, image):
+    """Applies the case's single operation to a tensor of its image."""
+    if case["op"] == "Cutout":
+        pad_size, replace = case["args"]
+        return geometry.cutout_at(image, pad_size, case["centre"], replace)
+    return dispatch.OPS[case["op"]](image, *case["args"])
+
+
 @pytest.mark.parametrize("name", dispatch.OPS)
 def test_an_operation_equals_the_original(name):
     for case in SINGLE:
-        if case["op"] != name:
-            continue
-        image = input_image(case)
-        if name == "Cutout":
-            pad_size, replace = case["args"]
-            result = geometry.cutout_at(
-                image, pad_size, case["centre"], replace
-            )
-        else:
-            result = dispatch.OPS[name](image, *case["args"])
-        assert_golden(result, case)
+        if case["op"] == name:
+            assert_golden(apply_case(case, input_image(case)), case)
+
+
+@pytest.mark.parametrize("name", dispatch.OPS)
+def test_an_operation_equals_the_original_in_a_dataset(name):
+    """One case for each image: optimised graphs must not reorder floats."""
+    cases = {case["image"]: case for case in SINGLE if case["op"] == name}
+    for case in cases.values():
+        dataset = tf.data.Dataset.from_tensors(input_image(case)).map(
+            functools.partial(apply_case, case)
+        )
+        assert_golden(next(iter(dataset)), case)
+
+
+def compose(case, image):
+    for name in case["composed"]:
+        args = magnitudes.level_to_args(name, case["magnitude"])
+        choices = magnitudes.with_both_signs(name, args)
+        negated = int(case["sign"] < 0)
+        image = dispatch.apply_one_of(image, choices, negated, fractions(case))
+    return image
 
 
 @pytest.mark.parametrize("case", COMPOSED, ids=lambda case: case["key"])
 def test_two_operations_of_randaugment_equal_the_original(case):
     image = tf.constant(input_image(case))
-    for name in case["composed"]:
-        args = magnitudes.level_to_args(name, case["magnitude"])
-        choices = magnitudes.with_both_signs(name, args)
-        image = dispatch.apply_one_of(
-            image, choices, int(case["sign"] < 0), fractions(case)
-        )
-    assert_golden(image, case)
+    assert_golden(compose(case, image), case)
+    dataset = tf.data.Dataset.from_tensors(image).map(
+        functools.partial(compose, case)
+    )
+    assert_golden(next(iter(dataset)), case)
 
 
 def test_sub_policies_of_autoaugment_equal_the_original():

@@ -60,8 +60,6 @@ def test_equalize(image):
 
 @pytest.mark.parametrize("centre", [(16, 16), (2, 30), (31, 0)])
 def test_cutout(image, centre):
-    # Addons cuts a few pixels otherwise at the edges of a batch of one; the
-    # mask of a square of even side is the same.
     expected = tfa_image.cutout(
         tf.constant(image)[tf.newaxis], (8, 8), centre, constant_values=200
     )

@@ -138,9 +138,9 @@ def test_a_task_sets_its_sizes_and_statistics(name):
 
 def test_an_explicit_flag_beats_the_preset_also_when_it_is_zero():
     preset = parsed_config("--preset=digits/student").train
-    assert preset.model.dropout_rate > 0
-    changed = parsed_config("--preset=digits/student", "--dropout_rate=0").train
-    assert changed.model.dropout_rate == 0
+    assert preset.step.weight_decay > 0
+    changed = parsed_config("--preset=digits/student", "--weight_decay=0").train
+    assert changed.step.weight_decay == 0
     assert changed.batch_size == preset.batch_size
 
 

@@ -1,0 +1,113 @@
+"""Tests of `noisy_student.label_summary`."""
+
+import io
+import pathlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from data_prep import records, shard_writer
+from noisy_student import label_summary
+from tests.noisy_student import report_run
+
+INDICES = range(report_run.NUM_IMAGES)
+
+
+def is_wrong(index):
+    return index % 10 == 0
+
+
+def test_every_label_is_counted_by_its_confidence(work):
+    labels = label_summary.summarize(*work)
+    bins = [int(report_run.confidence(i) * 20) for i in INDICES]
+    wrong = [bins[i] for i in INDICES if is_wrong(i)]
+    assert labels.counts.tolist() == [bins.count(i) for i in range(20)]
+    assert labels.wrong_counts.tolist() == [wrong.count(i) for i in range(20)]
+
+
+def test_examples_are_the_most_and_the_least_confident(work):
+    labels = label_summary.summarize(*work)
+    order = sorted(INDICES, key=report_run.confidence)
+    for examples, expected in (
+        (labels.most_confident, order[:-33:-1]),
+        (labels.least_confident, order[:32]),
+    ):
+        assert [
+            (e.key, e.label, e.confidence, e.truth, e.is_wrong)
+            for e in examples
+        ] == [
+            (
+                report_run.key(i),
+                report_run.label(i),
+                report_run.confidence(i),
+                report_run.label(i) + is_wrong(i),
+                is_wrong(i),
+            )
+            for i in expected
+        ]
+
+
+def test_without_the_truth_nothing_is_wrong(work):
+    work_dir, report = work
+    report["unlabeled"]["truth"] = None
+    labels = label_summary.summarize(work_dir, report)
+    assert labels.counts.sum() == report_run.NUM_IMAGES
+    assert labels.wrong_counts.sum() == 0
+    for example in (*labels.most_confident, *labels.least_confident):
+        assert example.truth is None
+        assert not example.is_wrong
+
+
+def test_thumbnails_are_the_images_that_were_labeled(work):
+    labels = label_summary.summarize(*work)
+    examples = [*labels.most_confident, *labels.least_confident]
+    images = label_summary.read_thumbnails(examples)
+    assert len(images) == len(examples) == 64
+    for example in examples:
+        image = images[example.shard, example.index]
+        assert image.size == (32, 32)
+        is_odd_key = example.key == report_run.ODD_KEY
+        index = 0 if is_odd_key else int(example.key.split("/")[1])
+        # The scans hold 0 to 16; the JPEG is lossy.
+        assert np.mean(image) == pytest.approx(index % 17 * 255 / 16, abs=2)
+
+
+def test_thumbnails_are_square_and_small(tmp_path):
+    png = io.BytesIO()
+    Image.new("L", (300, 200)).save(png, "PNG")
+    writer = shard_writer.ShardedWriter(
+        tmp_path, "extra", 1, kind="unlabeled", config={}
+    )
+    with writer.open_shard(0) as shard:
+        shard.write(records.unlabeled_example(png.getvalue(), "wide"))
+    writer.finish()
+    path = str(next(tmp_path.glob("extra-00000-*")))
+    example = label_summary.Example(0.5, path, 0, "wide", 0, None)
+    [image] = label_summary.read_thumbnails([example]).values()
+    assert image.size == (96, 96)
+    assert image.mode == "RGB"
+
+
+def test_copies_of_a_relabeled_image_are_shown_once(work, tmp_path):
+    work_dir, report = work
+    filtered = tmp_path / "work" / "filter"
+    labels_dir = pathlib.Path(work_dir) / "round_1" / "labels"
+    for path in labels_dir.iterdir():
+        path.unlink()
+    keys = ["twice", "twice", "other"]
+    report_run.write_images(filtered, "train", keys)
+    report_run.write_labels(labels_dir, filtered, "train", keys)
+    labels = label_summary.summarize(work_dir, report)
+    assert labels.counts.sum() == 3
+    assert [e.key for e in labels.most_confident] == ["other", "twice"]
+    assert [e.key for e in labels.least_confident] == ["twice", "other"]
+    for example in (*labels.most_confident, *labels.least_confident):
+        assert example.shard.startswith(str(filtered))
+
+
+def test_missing_labels_are_named(work):
+    work_dir, report = work
+    report["rounds"][-1]["round"] = 2
+    with pytest.raises(FileNotFoundError, match="No finished labels.*round_2"):
+        label_summary.summarize(work_dir, report)
