@@ -61,4 +61,5 @@ exec "$PYTHON" -m noisy_student.self_training \
   --teacher_preset=digits/teacher --student_preset=digits/student \
   --label_data_dir="$work_dir/data" --unlabel_data_dir="$work_dir/data" \
   --file_prefix=unlabeled --num_image=130 \
-  --unlabel_truth="$work_dir/data/unlabeled_truth.json" "${size[@]}"
+  --unlabel_truth="$work_dir/data/unlabeled_truth.json" \
+  --deterministic "${size[@]}"
