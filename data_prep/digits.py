@@ -68,8 +68,9 @@ def write(config):
 
     Raises:
         ValueError: scikit-learn is missing, the sizes leave no unlabeled
-            images, or the folder holds another division.
+            images, or the folder is a file or holds another division.
     """
+    files.check_folder("output_dir", config.output_dir)
     scans, labels = _load()
     chosen = choose_splits(labels, config)
     manifests = {

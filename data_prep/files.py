@@ -15,6 +15,8 @@ _SAMPLE_BYTES = 1 << 16
 # Class lists are too long for a message, paths are not.
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = 300
+_MOST_DIFFERENCES = 20
+_ABSENT = object()
 
 
 def is_remote(path):
@@ -172,6 +174,25 @@ def make_dirs(path):
         os.makedirs(path, exist_ok=True)
 
 
+def check_folder(flag, path):
+    """Checks that `path` is a folder or can become one.
+
+    Args:
+        flag: Name of the flag that gave `path`, for the message.
+        path: Local or remote path.
+
+    Raises:
+        ValueError: A file is in the way; names the flag and the file.
+    """
+    existing = os.fspath(path)
+    while not is_remote(path) and existing and not exists(existing):
+        existing = os.path.dirname(existing)
+    if existing and exists(existing) and not is_dir(existing):
+        raise ValueError(
+            f"--{flag}={os.fspath(path)}: {existing!r} is a file, not a folder."
+        )
+
+
 def remove(path):
     """Removes a file; one that does not exist is no error."""
     if is_remote(path):
@@ -182,27 +203,42 @@ def remove(path):
 
 
 def describe_difference(before, now):
-    """Returns how two configs differ, as "`a`: 1 before, 2 now; `b.c`: ...".
+    """Returns how two configs differ, as "`a[0].b`: 1 before, 2 now; `c`: ...".
 
     Args:
         before: JSON-able dict, as read from a file.
         now: JSON-able dict; tuples count as lists, as JSON stores them.
 
     Returns:
-        The empty string where they are equal.
+        The empty string where they are equal. The first 20 differences are
+        shown, further ones counted; lists of unequal lengths are one.
     """
     before, now = json.loads(json.dumps([before, now]))
-    return "; ".join(_differences(before, now, ""))
+    found = list(_differences(before, now, ""))
+    if (more := len(found) - _MOST_DIFFERENCES) > 0:
+        found[_MOST_DIFFERENCES:] = [f"and {more} more"]
+    return "; ".join(found)
 
 
-def _differences(before, now, prefix):
-    for name in sorted({*before, *now}):
-        old, new = before.get(name), now.get(name)
-        if isinstance(old, dict) and isinstance(new, dict):
-            yield from _differences(old, new, f"{prefix}{name}.")
-        elif old != new or (name in before) != (name in now):
-            shown = [
-                _SHORT.repr(config[name]) if name in config else "absent"
-                for config in (before, now)
-            ]
-            yield f"`{prefix}{name}`: {shown[0]} before, {shown[1]} now"
+def _differences(before, now, name):
+    """Yields how two values called `name` differ, part by part."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        for key in sorted({*before, *now}):
+            yield from _differences(
+                before.get(key, _ABSENT),
+                now.get(key, _ABSENT),
+                f"{name}.{key}" if name else key,
+            )
+    elif (
+        isinstance(before, list)
+        and isinstance(now, list)
+        and len(before) == len(now)
+    ):
+        for index, (old, new) in enumerate(zip(before, now)):
+            yield from _differences(old, new, f"{name}[{index}]")
+    elif before != now:
+        old, new = (
+            "absent" if value is _ABSENT else _SHORT.repr(value)
+            for value in (before, now)
+        )
+        yield f"`{name}`: {old} before, {new} now"

@@ -15,7 +15,7 @@ class ClassReport:
 
     Attributes:
         available: Images with a confidence in the accepted range.
-        kept: Different images written.
+        kept: Different images written: keys, where records share one.
         copies: Records written.
         threshold: Confidence from which images were kept.
     """
@@ -31,10 +31,10 @@ class FilterReport:
     """What a filtering run does.
 
     Attributes:
-        num_input: Images read.
-        num_unique: Different images written.
+        num_input: Records read.
+        num_unique: Different images written: keys, where records share one.
         num_records: Records written, duplicates included.
-        counters: dict reason -> images; they add up to `num_input`.
+        counters: dict reason -> records read; they add up to `num_input`.
         classes: Tuple of `ClassReport`, by label.
     """
 
@@ -59,6 +59,9 @@ def report_from_json(values):
 def make_report(balance, plan, tables):
     """Applies a plan to the tables of all shards.
 
+    Where the input holds copies of an image, as the output of filtering does,
+    they are taken to lie in one shard, as filtering writes them.
+
     Args:
         balance: `balancing.BalanceConfig`.
         plan: From `balancing.choose`.
@@ -71,18 +74,21 @@ def make_report(balance, plan, tables):
     totals = np.zeros((3, num_classes), np.int64)
     lowest = np.full(num_classes, np.inf)
     counters = collections.Counter()
+    num_unique = 0
     for shard, table in enumerate(tables):
         copies = plan.copies(table, shard)
         counters.update(count_reasons(balance, table, copies))
         label, kept = table["label"], copies > 0
+        num_unique += len(np.unique(table["hash"][kept]))
+        distinct = _first_of_each(table, kept)
         for row, weights in zip(
-            totals, (balancing.eligible(balance, table), kept, copies)
+            totals, (balancing.eligible(balance, table), distinct, copies)
         ):
             row += np.bincount(label, weights, num_classes).astype(np.int64)
         np.minimum.at(lowest, label[kept], table["confidence"][kept])
     return FilterReport(
         num_input=sum(counters.values()),
-        num_unique=counters["kept"],
+        num_unique=num_unique,
         num_records=int(totals[2].sum()),
         counters=dict(sorted(counters.items())),
         classes=tuple(
@@ -90,6 +96,15 @@ def make_report(balance, plan, tables):
             for row, threshold in zip(totals.T, plan.thresholds(lowest))
         ),
     )
+
+
+def _first_of_each(table, kept):
+    """Returns bool [images]: of the `kept`, one per class and key."""
+    rows = np.flatnonzero(kept)
+    _, first = np.unique(table[["label", "hash"]][rows], return_index=True)
+    distinct = np.zeros(len(table), bool)
+    distinct[rows[first]] = True
+    return distinct
 
 
 def count_reasons(balance, table, copies):

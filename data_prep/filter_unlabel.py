@@ -95,6 +95,8 @@ def run(config, only_get_stats=False):
         ValueError: Inputs do not fit together, a record is malformed, or the
             output folder holds a run with other settings; says which.
     """
+    for name in ("output_dir", "prelim_stats_dir"):
+        files.check_folder(name, getattr(config, name))
     inputs = prediction_inputs.find(
         config.input_dir,
         config.prediction_dir,

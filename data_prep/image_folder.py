@@ -6,6 +6,7 @@ whatever else Pillow reads becomes a JPEG of quality 100, and every file that is
 not used is counted by reason in the manifest.
 """
 
+import collections
 import concurrent.futures
 import dataclasses
 import hashlib
@@ -14,7 +15,14 @@ import os
 
 from absl import logging
 
-from data_prep import command_line, files, hashing, progress, shard_writer
+from data_prep import (
+    command_line,
+    files,
+    hashing,
+    progress,
+    shard_writer,
+    shards,
+)
 
 CLASSES_FILE = "classes.json"
 IMAGES_PER_SHARD = 1024
@@ -111,13 +119,16 @@ def write(config):
     Raises:
         FileNotFoundError: The input folder does not exist or holds no file.
         ValueError: The class list does not fit the folders, no file is an
-            image, or the output folder holds other shards (the difference is
-            shown).
+            image (nothing is left behind then), or the output folder holds
+            other shards (the difference is shown).
     """
+    files.check_folder("output_dir", config.output_dir)
     class_names = find_classes(config)
     sources = find_sources(config.input_dir, class_names)
+    classes_path = os.path.join(config.output_dir, CLASSES_FILE)
     if class_names is not None:
-        _write_classes(config.output_dir, class_names)
+        _check_classes(classes_path, class_names)
+    is_new = not files.exists(config.output_dir)
     parts = {config.split: sources}
     if config.holdout_fraction:
         held_out = [_is_held_out(s, config.holdout_fraction) for s in sources]
@@ -130,11 +141,34 @@ def write(config):
         for split, members in parts.items()
     }
     if not any(manifest.total_records for manifest in manifests.values()):
+        _discard(config.output_dir, manifests, is_new)
         raise ValueError(
             f"--input_dir={config.input_dir}: none of {len(sources)} files "
-            f"became a record: {manifests[config.split].counters}."
+            f"became a record: {_add_counters(manifests)}."
         )
+    if class_names is not None:
+        files.write_json(classes_path, list(class_names))
     return manifests
+
+
+def _add_counters(manifests):
+    total = collections.Counter()
+    for manifest in manifests.values():
+        total.update(manifest.counters)
+    return dict(sorted(total.items()))
+
+
+def _discard(directory, manifests, is_new):
+    """Removes finished shards and, if `is_new`, their empty local folder."""
+    for split, manifest in manifests.items():
+        # Without the manifest the shards count as unfinished.
+        files.remove(shards.manifest_path(directory, split))
+        for index in range(manifest.num_shards):
+            name = shards.shard_name(split, index, manifest.num_shards)
+            files.remove(os.path.join(directory, name))
+    empty = not files.list_names(directory)
+    if is_new and empty and not files.is_remote(directory):
+        os.rmdir(directory)
 
 
 def find_classes(config):
@@ -156,11 +190,7 @@ def find_classes(config):
 
 
 def _read_class_list(path, folders):
-    text = files.read_bytes(path).decode()
-    if path.endswith(".json"):
-        names = json.loads(text)
-    else:
-        names = [line.strip() for line in text.splitlines() if line.strip()]
+    names = _read_names(path)
     if len(set(names)) != len(names) or not names:
         raise ValueError(
             f"--class_list_file={path} must list each class once. Received: "
@@ -174,15 +204,35 @@ def _read_class_list(path, folders):
     return tuple(names)
 
 
-def _write_classes(directory, class_names):
-    path = os.path.join(directory, CLASSES_FILE)
+def _read_names(path):
+    if not files.exists(path):
+        raise FileNotFoundError(f"--class_list_file={path}: no such file.")
+    try:
+        text = files.read_bytes(path).decode()
+        if not path.endswith(".json"):
+            return [line.strip() for line in text.splitlines() if line.strip()]
+        names = json.loads(text)
+    except ValueError as error:
+        kind = "JSON" if path.endswith(".json") else "text"
+        raise ValueError(
+            f"--class_list_file={path}: not valid {kind}: {error}."
+        ) from error
+    if not isinstance(names, list) or not all(
+        isinstance(name, str) for name in names
+    ):
+        raise ValueError(
+            f"--class_list_file={path}: must hold one JSON list of strings."
+        )
+    return names
+
+
+def _check_classes(path, class_names):
     if files.exists(path) and files.read_json(path) != list(class_names):
         raise ValueError(
             f"{path!r} lists other classes than this input. To give both the "
             f"same labels, pass --class_list_file={path}; otherwise write to "
             "another folder."
         )
-    files.write_json(path, list(class_names))
 
 
 def find_sources(directory, class_names):

@@ -1,5 +1,6 @@
 """Finds image shards and the predictions for them."""
 
+import contextlib
 import dataclasses
 import itertools
 
@@ -41,14 +42,25 @@ def find(input_dir, prediction_dir, split, num_shards=None):
 
     Raises:
         FileNotFoundError: There are no image shards, or prediction files are
-            missing; names them.
+            missing; names them and the flag.
         ValueError: Image shards are missing, or not `num_shards`.
     """
-    images = shards.list_shards(input_dir, split)
+    with _naming("input_dir", input_dir):
+        images = shards.list_shards(input_dir, split)
     if num_shards not in (None, len(images)):
         raise ValueError(
             f"--num_shards={num_shards}, but there are {len(images)} "
             f"{split!r} shards in {input_dir!r}."
         )
-    found = shards.list_predictions(prediction_dir, split, len(images))
+    with _naming("prediction_dir", prediction_dir):
+        found = shards.list_predictions(prediction_dir, split, len(images))
     return PredictionInputs(tuple(images), tuple(map(tuple, found)))
+
+
+@contextlib.contextmanager
+def _naming(flag, folder):
+    """Puts a flag and its value before the message of an error."""
+    try:
+        yield
+    except (FileNotFoundError, ValueError) as error:
+        raise type(error)(f"--{flag}={folder}: {error}") from error

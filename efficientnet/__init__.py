@@ -1,11 +1,13 @@
 """The EfficientNet family as Keras models: pixels in, logits out.
 
 Importing this package does not import TensorFlow; the public names are resolved
-on first use. Those that need Keras make sure that `tf.keras` is Keras 2 (see
-`keras_version.require_keras_2`).
+on first use. It selects Keras 2 for `tf.keras` at once, and the names that need
+Keras make sure of it (see `keras_version`).
 """
 
 import importlib
+
+from efficientnet import keras_version
 
 _MODULE_OF_NAME = {
     "MODEL_NAMES": "config",
@@ -20,6 +22,8 @@ _MODULE_OF_NAME = {
 }
 
 __all__ = sorted(_MODULE_OF_NAME)
+
+keras_version.select_keras_2()
 
 
 def __getattr__(name):

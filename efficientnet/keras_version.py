@@ -10,6 +10,16 @@ _TRUE_VALUES = ("1", "true", "True")
 _FIRST_KERAS_3_RELEASE = (2, 16)
 
 
+def select_keras_2():
+    """Makes TensorFlow 2.16 and later take `tf_keras`, if it is installed.
+
+    Imports nothing. Called before TensorFlow is imported, it also spares the
+    second that loading Keras 3 beside would take.
+    """
+    if _installed_release("tf_keras") >= _FIRST_KERAS_3_RELEASE:
+        os.environ[_VARIABLE] = "1"
+
+
 def require_keras_2():
     """Makes `tf.keras` resolve to Keras 2, or says what stands in the way.
 
@@ -23,10 +33,7 @@ def require_keras_2():
         ImportError: If the `tf_keras` package is needed and missing, or if
             something used `tf.keras` before and got Keras 3.
     """
-    # Before TensorFlow is imported, if that is still to come: it would load
-    # Keras 3 beside, which takes a second.
-    if _installed_release("tf_keras") >= _FIRST_KERAS_3_RELEASE:
-        os.environ[_VARIABLE] = "1"
+    select_keras_2()
     import tensorflow as tf
 
     release = _release(tf.__version__)

@@ -1,12 +1,8 @@
 """Saving, resuming, and loading weights for use."""
 
-import os
-
 import tensorflow as tf
 from absl import logging
 
-from data_prep import files
-from noisy_student import config as config_lib
 from noisy_student import moving_average
 
 
@@ -102,30 +98,17 @@ def load_weights(model, path, *, use_ema=True):
     return prefix
 
 
-def trained_model_config(path):
-    """Returns the `ModelConfig` of the run a checkpoint belongs to.
-
-    Args:
-        path: A checkpoint prefix or a run directory.
-
-    Returns:
-        The config, or None if no run's `config.json` lies beside it.
-    """
-    directory = path if tf.io.gfile.isdir(path) else os.path.dirname(path)
-    config_path = os.path.join(directory, "config.json")
-    if not tf.io.gfile.exists(config_path):
-        return None
-    return config_lib.model_from_dict(files.read_json(config_path)["model"])
-
-
 def _restore(checkpoint, path, *, partial=False):
+    status = None
     try:
         status = checkpoint.read(path) if partial else checkpoint.restore(path)
         status.assert_existing_objects_matched()
-        if partial:
-            status.expect_partial()
     except (AssertionError, ValueError, tf.errors.OpError) as error:
         first_line = str(error).strip().splitlines()[0]
         raise ValueError(
             f"The checkpoint {path!r} does not fit the model: {first_line}"
         ) from error
+    finally:
+        if status is not None and partial:
+            # Silences one warning per slot that is not loaded, or per weight.
+            status.expect_partial()

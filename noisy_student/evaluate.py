@@ -31,7 +31,7 @@ def evaluate(model, batches, *, strategy=None):
     def count(batch):
         return _counts(model(batch["images"], training=False), batch)
 
-    @tf.function
+    @tf.function(autograph=False)
     def count_all(batch):
         per_replica = strategy.run(count, args=(batch,))
         return {

@@ -13,7 +13,7 @@ from typing import Optional
 from data_prep import command_line
 from efficientnet import config as efficientnet_config
 from noisy_student import config as config_lib
-from noisy_student import presets, tasks
+from noisy_student import presets, run_dir, tasks
 
 MODES = ("train", "eval", "train_and_eval", "predict")
 _AUGMENT_NAMES = {
@@ -35,6 +35,8 @@ class RunConfig:
         checkpoint: Weights to evaluate or label with; None takes the latest
             of `model_dir`.
         output_dir: Where `predict` writes.
+        image_size: Image size asked for by a flag; it overrides that of a
+            trained network in `eval` and `predict`.
         train: The training run; its data and model serve the other modes.
         hardware: How to find the devices.
     """
@@ -43,6 +45,7 @@ class RunConfig:
     model_dir: Optional[str]
     checkpoint: Optional[str]
     output_dir: Optional[str]
+    image_size: Optional[int]
     train: config_lib.TrainConfig
     hardware: config_lib.HardwareConfig
 
@@ -62,6 +65,7 @@ def define_flags(flag_values):
         "Directory of the run: checkpoints, metrics and reports.",
     )
     define_training_flags(flag_values)
+    _define_online_teacher_flags(flag_values)
     _define_evaluation_flags(flag_values)
 
 
@@ -228,12 +232,6 @@ def _define_schedule_flags(flag_values):
         "Steps between two checkpoints.",
         lower_bound=1,
     )
-    group.integer(
-        "steps_per_eval",
-        3000,
-        "Steps between two evaluations in train_and_eval.",
-        lower_bound=1,
-    )
     group.integer("keep_checkpoint_max", 5, "Checkpoints kept.", lower_bound=1)
     group.integer(
         "seed",
@@ -285,7 +283,7 @@ def _define_noise_flags(flag_values):
 
 
 def _define_pseudo_label_flags(flag_values):
-    group = command_line.FlagGroup("Teacher and pseudo labels", flag_values)
+    group = command_line.FlagGroup("Pseudo labels", flag_values)
     group.float(
         "unlabel_ratio",
         0,
@@ -297,6 +295,17 @@ def _define_pseudo_label_flags(flag_values):
         _HARD_LABELS,
         "Temperature of soft pseudo labels; -1 trains on hard ones.",
     )
+    group.enum(
+        "loss_normalization",
+        "labeled",
+        ["labeled", "all"],
+        "Average the loss over labeled images (the original code) or over "
+        "all images (the paper's text).",
+    )
+
+
+def _define_online_teacher_flags(flag_values):
+    group = command_line.FlagGroup("Online teacher", flag_values)
     group.string(
         "teacher_model_name",
         None,
@@ -308,17 +317,16 @@ def _define_pseudo_label_flags(flag_values):
         None,
         "Checkpoint or run directory of that teacher.",
     )
-    group.enum(
-        "loss_normalization",
-        "labeled",
-        ["labeled", "all"],
-        "Average the loss over labeled images (the original code) or over "
-        "all images (the paper's text).",
-    )
 
 
 def _define_evaluation_flags(flag_values):
     group = command_line.FlagGroup("Evaluation and labelling", flag_values)
+    group.integer(
+        "steps_per_eval",
+        3000,
+        "Steps between two evaluations in train_and_eval.",
+        lower_bound=1,
+    )
     group.string(
         "checkpoint",
         None,
@@ -371,20 +379,44 @@ class Values:
         self._flags = flag_values
         self._overrides = overrides or {}
         name = _first(preset, flag_values["preset"].value)
-        self._preset = {} if name is None else presets.get_preset(name)
-        unknown = sorted(set(self._preset) - set(flag_values))
-        if unknown:
-            raise ValueError(
-                f"The preset {name} sets {unknown[0]!r}, which is no flag."
-            )
+        values = {} if name is None else presets.get_preset(name)
+        self._preset = {
+            flag: _parse_preset_value(flag_values, name, flag, value)
+            for flag, value in values.items()
+        }
 
     def __getattr__(self, name):
         if name in self._overrides:
             return self._overrides[name]
+        given = self.given(name)
+        return self._flags[name].value if given is None else given
+
+    def given(self, name):
+        """Returns the value a flag or the preset gives, None for neither."""
         flag = self._flags[name]
-        if flag.using_default_value and name in self._preset:
-            return self._preset[name]
-        return flag.value
+        if not flag.using_default_value:
+            return flag.value
+        return self._preset.get(name)
+
+
+def _parse_preset_value(flag_values, preset, name, value):
+    """Holds a value of a preset to the rules of its flag."""
+    group = (
+        getattr(flag_values[name], "group", None)
+        if (name in flag_values)
+        else None
+    )
+    if group in (None, "What to do", "Self-training"):
+        raise ValueError(
+            f"The preset {preset} sets {name!r}, which is no setting of a "
+            "training run."
+        )
+    try:
+        return None if value is None else flag_values[name].parser.parse(value)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"The preset {preset} sets {name}={value!r}: {error}"
+        ) from error
 
 
 def config_from_flags(flag_values):
@@ -405,6 +437,7 @@ def config_from_flags(flag_values):
         model_dir=values.model_dir,
         checkpoint=values.checkpoint,
         output_dir=values.output_dir,
+        image_size=values.input_image_size,
         train=train_config(values),
         hardware=hardware_config(values),
     )
@@ -462,17 +495,21 @@ def train_config(values):
     )
 
 
-def model_config(values, model_name=None):
-    """Returns the `ModelConfig` of flag values; None takes `--model_name`."""
-    model_name = _first(model_name, values.model_name)
+def model_config(values):
+    """Returns the `ModelConfig` of flag values, at its training size."""
     task = tasks.get_task(values.task_name)
+    table_row = efficientnet_config.get_config(values.model_name)
     return config_lib.ModelConfig(
-        model_name=model_name,
-        num_classes=_first(task.num_classes, values.num_label_classes),
+        model_name=values.model_name,
+        num_classes=_first(
+            values.given("num_label_classes"),
+            task.num_classes,
+            values.num_label_classes,
+        ),
         image_size=_first(
             values.input_image_size,
             task.image_size,
-            efficientnet_config.get_config(model_name).image_size,
+            table_row.train_image_size,
         ),
         width_coefficient=values.width_coefficient,
         depth_coefficient=values.depth_coefficient,
@@ -485,14 +522,58 @@ def model_config(values, model_name=None):
 
 
 def _teacher_config(values):
-    if values.teacher_model_name is None or not values.unlabel_ratio:
+    """Returns the online teacher of the table, at its own resolution.
+
+    `with_trained_models` replaces it by that of a run.
+    """
+    name = values.teacher_model_name
+    if name is None or not values.unlabel_ratio:
         return None
     if values.teacher_model_path is None:
         raise ValueError(
-            f"--teacher_model_name={values.teacher_model_name} needs "
-            "--teacher_model_path: a teacher without weights labels at random."
+            f"--teacher_model_name={name} needs --teacher_model_path: a "
+            "teacher without weights labels at random."
         )
-    return model_config(values, values.teacher_model_name)
+    student = model_config(values)
+    size = efficientnet_config.get_config(name).image_size
+    return dataclasses.replace(
+        student,
+        model_name=name,
+        image_size=student.image_size if student.small_image else size,
+        width_coefficient=None,
+        depth_coefficient=None,
+    )
+
+
+def with_trained_models(run):
+    """Replaces networks by those of the runs whose weights are loaded.
+
+    Args:
+        run: `RunConfig`.
+
+    Returns:
+        `RunConfig`: in `eval` and `predict` its model, and always its online
+        teacher, are what the checkpoint's own run says, where there is one.
+    """
+    train = run.train
+    if train.teacher is not None:
+        trained = run_dir.trained_model_config(train.teacher_checkpoint)
+        train = dataclasses.replace(train, teacher=trained or train.teacher)
+    if run.mode in ("eval", "predict"):
+        path = _first(run.checkpoint, run.model_dir)
+        trained = run_dir.trained_model_config(path)
+        model = trained or _at_evaluation_size(train.model)
+        if run.image_size is not None:
+            model = dataclasses.replace(model, image_size=run.image_size)
+        train = dataclasses.replace(train, model=model)
+    return dataclasses.replace(run, train=train)
+
+
+def _at_evaluation_size(model):
+    row = efficientnet_config.get_config(model.model_name)
+    if model.small_image or model.image_size != row.train_image_size:
+        return model
+    return dataclasses.replace(model, image_size=row.image_size)
 
 
 def _data_config(values):

@@ -59,6 +59,7 @@ class RecordStream:
             lambda record, index: (record, tf.stack([self.seed, index]))
         )
 
+    @tf.autograph.experimental.do_not_convert
     def _epoch(self, epoch):
         shards = tf.random.experimental.stateless_shuffle(
             tf.constant(self.shards), seed=tf.stack([self.seed, epoch])
@@ -137,12 +138,7 @@ def train_batches(config, context=None, *, start_step=0):
     """
     replicas = context.num_replicas_in_sync if context else 1
     pipelines = context.num_input_pipelines if context else 1
-    if config.batch_size % replicas:
-        raise ValueError(
-            "`train_batch_size` must be a multiple of the number of replicas, "
-            f"{replicas}. Received: {config.batch_size}."
-        )
-    per_replica = config.batch_size // replicas
+    per_replica = per_replica_batch_size(config.batch_size, replicas)
     unlabeled = config.step.pseudo_labels.unlabeled_batch_size(per_replica)
     # One dataset element is one replica's batch.
     element_start = start_step * (replicas // pipelines)
@@ -159,6 +155,16 @@ def train_batches(config, context=None, *, start_step=0):
     return dataset.prefetch(tf.data.AUTOTUNE).with_options(options)
 
 
+def per_replica_batch_size(batch_size, replicas):
+    """Returns a replica's share of a batch; ValueError if it is not whole."""
+    if batch_size % replicas:
+        raise ValueError(
+            "--train_batch_size must be a multiple of the number of replicas, "
+            f"{replicas}. Received: {batch_size}."
+        )
+    return batch_size // replicas
+
+
 def eval_batches(
     shards, view, *, parse, per_replica_batch_size, num_records, context=None
 ):
@@ -172,7 +178,7 @@ def eval_batches(
         per_replica_batch_size: Images of one batch.
         num_records: Records in all shards.
         context: `tf.distribute.InputContext`; each pipeline takes its share
-            and all replicas get the same number of batches.
+            of every step and all replicas get the same number of batches.
 
     Returns:
         Dataset of dicts with static shapes: `images` float32 [b, h, w, 3],
@@ -184,6 +190,7 @@ def eval_batches(
     steps = -(-num_records // (per_replica_batch_size * replicas))
     num_batches = steps * (replicas // pipelines)
 
+    @tf.autograph.experimental.do_not_convert
     def look(serialized):
         record = parse(serialized)
         return {
@@ -194,7 +201,15 @@ def eval_batches(
 
     dataset = tf.data.TFRecordDataset(list(shards))
     if pipelines > 1:
-        dataset = dataset.shard(pipelines, context.input_pipeline_id)
+        # Pipelines share every step, so that the replicas' batches, one after
+        # the other, are in the order of the records.
+        share = per_replica_batch_size * (replicas // pipelines)
+        reader = context.input_pipeline_id
+        dataset = (
+            dataset.enumerate()
+            .filter(lambda index, _: index // share % pipelines == reader)
+            .map(lambda _, serialized: serialized)
+        )
     dataset = dataset.map(look, num_parallel_calls=tf.data.AUTOTUNE)
     padding = tf.nest.map_structure(
         lambda spec: tf.zeros(spec.shape, spec.dtype), dataset.element_spec
@@ -242,6 +257,7 @@ def _labeled_batches(config, batch_size, context, element_start):
     )
     view = preprocessing.train_view(config.model, config.labeled_augment)
 
+    @tf.autograph.experimental.do_not_convert
     def look(serialized, seed):
         record = records.parse_labeled(serialized)
         return {
@@ -267,6 +283,7 @@ def _unlabeled_batches(config, batch_size, context, element_start):
     if pseudo.online:
         teacher_view = preprocessing.eval_view(config.teacher)
 
+    @tf.autograph.experimental.do_not_convert
     def look(serialized, seed):
         if pseudo.online:
             image_bytes = records.parse_unlabeled(serialized)["image_bytes"]

@@ -11,7 +11,7 @@ import dataclasses
 import numpy as np
 import tensorflow as tf
 
-from data_prep import progress, records, shard_writer, shards
+from data_prep import files, progress, records, shard_writer, shards
 from noisy_student import (
     checkpoints,
     input_pipeline,
@@ -74,7 +74,9 @@ def predict(config, strategy):
         config={
             "model": config_lib.to_dict(config.model),
             "checkpoint": prefix,
+            "weights": files.fingerprint([f"{prefix}.index"]),
             "input_dir": config.input_dir,
+            "images": files.fingerprint(inputs),
         },
     )
     if writer.pending:
@@ -106,10 +108,13 @@ def _make_forward(teacher, strategy):
         logits = tf.cast(teacher(images, training=False), tf.float32)
         return tf.nn.softmax(logits)
 
-    @tf.function
+    @tf.function(autograph=False)
+    def per_replica(batch):
+        return strategy.run(probs_of, args=(batch["images"],))
+
     def forward(batch):
-        per_replica = strategy.run(probs_of, args=(batch["images"],))
-        return strategy.gather(per_replica, axis=0)
+        parts = strategy.experimental_local_results(per_replica(batch))
+        return np.concatenate([part.numpy() for part in parts])
 
     return forward
 
@@ -123,7 +128,7 @@ def _label_shard(config, strategy, forward, shard):
         parse=records.parse_unlabeled,
         batch_size=config.batch_size,
     )
-    parts = [forward(batch).numpy() for batch in batches]
+    parts = [forward(batch) for batch in batches]
     return np.concatenate(parts)[: records.count_records(shard)]
 
 

@@ -5,6 +5,7 @@ Errors name the flag and its value.
 
 import dataclasses
 import os
+import re
 
 from data_prep import files
 from data_prep import shards as shards_lib
@@ -26,6 +27,7 @@ def check_paths(run):
     training = run.mode in ("train", "train_and_eval")
     if training:
         _require_given("model_dir", run.model_dir, run.mode)
+        require_new_or_directory("model_dir", run.model_dir)
         check_training_paths(train)
     else:
         given = run.checkpoint is not None
@@ -39,6 +41,7 @@ def check_paths(run):
     if run.mode == "predict":
         require_directory("unlabel_data_dir", train.data.unlabel_data_dir)
         _require_given("output_dir", run.output_dir, run.mode)
+        require_new_or_directory("output_dir", run.output_dir)
 
 
 def check_training_paths(train):
@@ -98,6 +101,11 @@ def check_training_data(train):
             )
     if train.num_train_images is None:
         count = sum(map(records.count_records, paths))
+        if not count:
+            raise ValueError(
+                f"--label_data_dir={train.data.label_data_dir}: no records in "
+                f"{train.data.train_split}-*."
+            )
         train = dataclasses.replace(train, num_train_images=count)
     return train
 
@@ -109,6 +117,16 @@ def check_labeled(train, split):
     classes = train.model.num_classes
     manifest = shards_lib.read_manifest(directory, split)
     if manifest is not None:
+        if manifest.label_min is None:
+            raise ValueError(
+                f"--label_data_dir={directory}: no labels in {split}-*."
+            )
+        if manifest.num_classes not in (None, classes):
+            raise ValueError(
+                f"--num_label_classes={classes} does not fit the records: "
+                f"{os.path.join(directory, split)}-* has "
+                f"{manifest.num_classes} classes."
+            )
         # The manifest knows the range of all labels.
         _check_label_range(directory, split, manifest.label_min, classes)
         _check_label_range(directory, split, manifest.label_max, classes)
@@ -156,7 +174,8 @@ def _check_records(flag, directory, paths, check):
         except tf.errors.InvalidArgumentError as error:
             raise ValueError(
                 f"--{flag}={directory}: {paths[0]!r}, record {index} does not "
-                f"have the fields needed: {error.message}"
+                "have the fields needed: "
+                + re.sub(r"\{\{.*?\}\} ", "", error.message)
             ) from error
 
 
@@ -166,6 +185,12 @@ def find_shards(flag, directory, split):
         return shards_lib.list_shards(directory, split)
     except (FileNotFoundError, ValueError) as error:
         raise type(error)(f"--{flag}={directory}: {error}") from error
+
+
+def require_new_or_directory(flag, path):
+    """Raises an error that names the flag if `path` is a file."""
+    if files.exists(path) and not files.is_dir(path):
+        raise ValueError(f"--{flag}={path}: this is a file, not a directory.")
 
 
 def _require_given(flag, value, mode):

@@ -51,7 +51,12 @@ def get_preset(name):
     if name in PRESETS:
         return dict(PRESETS[name])
     if name.endswith(".json") and os.path.exists(name):
-        return files.read_json(name)
+        values = files.read_json(name)
+        if isinstance(values, dict):
+            return values
+        raise ValueError(
+            f"--preset={name} must hold an object of flags and their values."
+        )
     raise ValueError(
         "--preset must be the path of a .json file or one of "
         f"{sorted(PRESETS)}. Received: {name!r}."

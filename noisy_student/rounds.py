@@ -48,7 +48,7 @@ def run_all(config, strategy):
     rounds = [figures]
     source = _Source(config.unlabel_data_dir, config.unlabel_split)
     if config.filter_teacher is not None:
-        source = _filter_once(config, teacher.model, source, strategy)
+        source = _filter_once(config, source, strategy)
     for number, student in enumerate(config.rounds, start=1):
         pseudo_labels = _pseudo_labels(
             config, number, teacher, source, strategy
@@ -77,6 +77,9 @@ def _first_teacher(config, strategy):
         teacher = _Teacher(config.teacher_model, config.teacher_checkpoint)
         directory = run_dir.round_dir(config.work_dir, 0, "model")
         run_dir.claim(directory, dataclasses.asdict(teacher))
+        finished = run_dir.read_report(directory)
+        if finished is not None:
+            return teacher, finished
         figures = _evaluate(
             config.rounds[0], teacher, directory, strategy, round_number=0
         )
@@ -90,6 +93,7 @@ def _train(config, settings, number, strategy):
     """Trains and evaluates one model; returns the figures of its round."""
     directory = run_dir.round_dir(config.work_dir, number, "model")
     settings = preflight.check_training_data(settings)
+    train.check(settings, strategy)
     run_dir.claim(directory, config_lib.to_dict(settings))
     finished = run_dir.read_report(directory)
     if finished is not None:
@@ -139,9 +143,9 @@ def _evaluate(
     return figures
 
 
-def _filter_once(config, model, source, strategy):
+def _filter_once(config, source, strategy):
     """Filters with a teacher of its own; returns the images it kept."""
-    trained = _Teacher(model, config.filter_teacher)
+    trained = _Teacher(config.filter_model, config.filter_teacher)
     labels = f"{config.work_dir}/filter/labels"
     kept = f"{config.work_dir}/filter/pseudo_labeled"
     _label(config, trained, source, labels, strategy)
@@ -179,7 +183,7 @@ def _filter(config, source, labels, directory, model, *, keep_all=False):
     balance = config.balance
     if keep_all:
         balance = dataclasses.replace(balance, min_threshold=0.0, use_all=True)
-    return filter_unlabel.run(
+    report = filter_unlabel.run(
         filter_unlabel.FilterConfig(
             input_dir=source.directory,
             prediction_dir=labels,
@@ -189,6 +193,14 @@ def _filter(config, source, labels, directory, model, *, keep_all=False):
             balance=balance,
         )
     )
+    if not report.num_records:
+        raise ValueError(
+            f"No label reaches --min_threshold={balance.min_threshold}. The "
+            "teacher is kept: continue with another --work_dir, a lower "
+            "threshold and --teacher_model_path="
+            f"{run_dir.round_dir(config.work_dir, 0, 'model')}."
+        )
+    return report
 
 
 def _num_unlabeled(config):
@@ -233,5 +245,6 @@ def _accuracy(config, number, model):
         )
         for record in dataset.as_numpy_iterator():
             key = record["key"].decode()
-            is_right[key] = truth[key] == int(record["label"])
+            if key in truth:
+                is_right[key] = truth[key] == int(record["label"])
     return sum(is_right.values()) / max(len(is_right), 1)

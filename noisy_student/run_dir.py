@@ -14,6 +14,7 @@ import subprocess
 from absl import logging
 
 from data_prep import files
+from noisy_student import config as config_lib
 
 _PACKAGES = ("tensorflow", "tf_keras", "keras", "numpy")
 
@@ -37,10 +38,11 @@ def claim(directory, values):
 
     Raises:
         ValueError: If the directory holds a run with another configuration;
-            the message lists the differences.
+            the message lists the differences. A run that came to nothing, not
+            even a checkpoint, does not count.
     """
     path = os.path.join(directory, "config.json")
-    if os.path.exists(path):
+    if files.exists(path) and _is_started(directory):
         changed = files.describe_difference(files.read_json(path), values)
         if changed:
             raise ValueError(
@@ -48,14 +50,38 @@ def claim(directory, values):
                 "Use another directory, or the settings it was started with."
             )
         return
-    os.makedirs(directory, exist_ok=True)
     files.write_json(path, values)
+
+
+def _is_started(directory):
+    first_round = round_dir(directory, 0, "model")
+    return any(
+        files.exists(os.path.join(place, name))
+        for place in (directory, first_round)
+        for name in ("checkpoint", "report.json")
+    )
+
+
+def trained_model_config(path):
+    """Returns the `ModelConfig` of the run a checkpoint belongs to.
+
+    Args:
+        path: A checkpoint prefix or a run directory.
+
+    Returns:
+        The config, or None if no run's `config.json` lies beside it.
+    """
+    directory = path if files.is_dir(path) else os.path.dirname(path)
+    config_path = os.path.join(directory, "config.json")
+    if not files.exists(config_path):
+        return None
+    return config_lib.model_from_dict(files.read_json(config_path)["model"])
 
 
 def read_report(directory):
     """Returns the report of a finished run, or None."""
     path = os.path.join(directory, "report.json")
-    return files.read_json(path) if os.path.exists(path) else None
+    return files.read_json(path) if files.exists(path) else None
 
 
 def write_report(directory, report):
@@ -119,7 +145,7 @@ class MetricsLog:
             step: Steps finished.
             metrics: {name: float}, names such as `train/labeled_loss`.
         """
-        with open(self._path, "a", encoding="utf-8") as log:
+        with files.open_file(self._path, "a") as log:
             log.write(_line({"step": step, **metrics}))
         with self._writer.as_default():
             for name, value in metrics.items():
@@ -133,10 +159,10 @@ def read_metrics(directory):
     A last line cut short by a kill is left out.
     """
     path = os.path.join(directory, "metrics.jsonl")
-    if not os.path.exists(path):
+    if not files.exists(path):
         return []
     metrics = []
-    with open(path, encoding="utf-8") as log:
+    with files.open_file(path, "r") as log:
         for line in log:
             try:
                 metrics.append(json.loads(line))

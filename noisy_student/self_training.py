@@ -14,12 +14,18 @@ import os
 import sys
 from typing import Optional
 
-import efficientnet
 from data_prep import balancing, command_line, files
 from noisy_student import config as config_lib
 from noisy_student import flags as flags_lib
 from noisy_student import preflight, run_dir
 from noisy_student import report as report_lib
+
+# Labels are stored between the stages; no teacher runs inside a step.
+_OFFLINE = {
+    "teacher_model_name": None,
+    "teacher_model_path": None,
+    "steps_per_eval": 1,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +44,7 @@ class SelfTrainingConfig:
         filter_teacher: Checkpoint of a teacher that filters once, before the
             first round; each round then relabels what it kept. None filters in
             every round.
+        filter_model: Its network.
         truth: JSON file {key: 0-based label} of the unlabeled images, used
             for figures in the report and for nothing else.
     """
@@ -51,7 +58,16 @@ class SelfTrainingConfig:
     teacher_model: Optional[config_lib.ModelConfig] = None
     teacher_checkpoint: Optional[str] = None
     filter_teacher: Optional[str] = None
+    filter_model: Optional[config_lib.ModelConfig] = None
     truth: Optional[str] = None
+
+    def __post_init__(self):
+        for number, student in enumerate(self.rounds, start=1):
+            if not student.step.pseudo_labels.unlabeled_ratio:
+                raise ValueError(
+                    "--unlabel_ratio must be > 0 for students, by flag or by "
+                    f"--student_preset. Received: 0 for student {number}."
+                )
 
     @property
     def eval_split(self):
@@ -74,6 +90,11 @@ def define_flags(flag_values):
         [],
         "Recipes of the students, one for all rounds or one per round, "
         "separated by commas; none takes --preset.",
+    )
+    group.string(
+        "teacher_model_path",
+        None,
+        "Checkpoint or run directory of a teacher you have; none trains one.",
     )
     group.string(
         "filter_teacher",
@@ -122,7 +143,7 @@ def config_from_flags(flag_values):
     teacher_values = flags_lib.Values(
         flag_values,
         preset=values.teacher_preset,
-        overrides={"unlabel_ratio": 0.0, "teacher_model_name": None},
+        overrides={**_OFFLINE, "unlabel_ratio": 0.0},
     )
     given = values.teacher_model_path is not None
     return SelfTrainingConfig(
@@ -141,10 +162,18 @@ def config_from_flags(flag_values):
         ),
         filter_teacher=values.filter_teacher,
         teacher=None if given else flags_lib.train_config(teacher_values),
-        teacher_model=flags_lib.model_config(teacher_values) if given else None,
+        teacher_model=_given_model(values.teacher_model_path, teacher_values),
+        filter_model=_given_model(values.filter_teacher, teacher_values),
         teacher_checkpoint=values.teacher_model_path,
         truth=values.unlabel_truth,
     )
+
+
+def _given_model(path, values):
+    """Returns the network of given weights: its run's, else the flags'."""
+    if path is None:
+        return None
+    return run_dir.trained_model_config(path) or flags_lib.model_config(values)
 
 
 def _student_config(flag_values, number):
@@ -163,8 +192,8 @@ def _student_config(flag_values, number):
                 "unlabel_data_dir": run_dir.pseudo_labeled_dir(
                     values.work_dir, number
                 ),
+                **_OFFLINE,
                 "file_prefix": "train",
-                "teacher_model_name": None,
                 "seed": values.seed + 1000003 * number,
             },
         )
@@ -199,14 +228,15 @@ def run(config, hardware):
     report = run_dir.read_report(config.work_dir)
     if report is None:
         # TensorFlow is imported only now: a finished run needs none.
-        efficientnet.require_keras_2()
+        from noisy_student import strategy as strategy_lib
+
+        # First: devices cannot be configured once TensorFlow read a record.
+        strategy = strategy_lib.create_strategy(hardware)
         _check_data(config)
     run_dir.claim(config.work_dir, config_lib.to_dict(config))
     if report is None:
         from noisy_student import rounds
-        from noisy_student import strategy as strategy_lib
 
-        strategy = strategy_lib.create_strategy(hardware)
         report = run_dir.add_versions(rounds.run_all(config, strategy))
         report_lib.write_html(config.work_dir, report)
         # Last: it says that the run is finished, its page included.
@@ -225,10 +255,17 @@ def _check_paths(config):
         )
     if config.filter_teacher is not None:
         preflight.require_checkpoint("filter_teacher", config.filter_teacher)
-    if config.truth is not None and not files.exists(config.truth):
-        raise FileNotFoundError(
-            f"--unlabel_truth={config.truth}: no such file."
-        )
+    preflight.require_new_or_directory("work_dir", config.work_dir)
+    if config.truth is not None:
+        if not files.exists(config.truth):
+            raise FileNotFoundError(
+                f"--unlabel_truth={config.truth}: no such file."
+            )
+        if not isinstance(files.read_json(config.truth), dict):
+            raise ValueError(
+                f"--unlabel_truth={config.truth} must hold an object of keys "
+                "and labels."
+            )
 
 
 def _check_data(config):

@@ -1,5 +1,6 @@
 """Which devices a run uses."""
 
+import json
 import os
 
 import tensorflow as tf
@@ -9,21 +10,20 @@ from absl import logging
 def create_strategy(hardware):
     """Returns the `tf.distribute` strategy for the devices at hand.
 
-    A TPU if one is asked for, else the workers named in TF_CONFIG, else all
-    GPUs of this machine, else its CPU.
+    A TPU if one is asked for, else all GPUs of this machine, else its CPU.
 
     Args:
         hardware: `config.HardwareConfig`.
 
     Raises:
-        ValueError: If a TPU is asked for and none answers.
+        ValueError: If a TPU is asked for and none answers, or if TF_CONFIG
+            names several workers.
     """
+    _refuse_several_workers()
     if hardware.deterministic:
         tf.config.experimental.enable_op_determinism()
     if hardware.use_tpu or (hardware.use_tpu is None and hardware.tpu):
         return _tpu_strategy(hardware)
-    if "TF_CONFIG" in os.environ:
-        return tf.distribute.MultiWorkerMirroredStrategy()
     if hardware.num_virtual_devices > 1:
         return _virtual_cpu_strategy(hardware.num_virtual_devices)
     gpus = tf.config.list_logical_devices("GPU")
@@ -31,6 +31,17 @@ def create_strategy(hardware):
         return tf.distribute.MirroredStrategy([gpu.name for gpu in gpus])
     device = gpus[0].name if gpus else "/cpu:0"
     return tf.distribute.OneDeviceStrategy(device)
+
+
+def _refuse_several_workers():
+    # Each would train for itself and write over the others' files.
+    cluster = json.loads(os.environ.get("TF_CONFIG", "{}")).get("cluster", {})
+    workers = sum(len(hosts) for hosts in cluster.values())
+    if workers > 1:
+        raise ValueError(
+            "Training runs on one machine or one TPU. Received: TF_CONFIG "
+            f"with {workers} workers."
+        )
 
 
 def _tpu_strategy(hardware):

@@ -186,12 +186,20 @@ def make_train_loop(state, config, teacher=None):
     The steps run inside one `tf.function`, without visits to the host.
     """
 
-    @tf.function
+    def add_step(step, iterator, totals):
+        metrics = train_step(state, next(iterator), config, teacher)
+        totals = {name: totals[name] + metrics[name] for name in totals}
+        return step + 1, totals
+
+    # Without AutoGraph, whose conversion takes longer than the tracing.
+    @tf.function(autograph=False)
     def run_steps(iterator, num_steps):
         totals = {name: tf.constant(0.0) for name in metric_names(config)}
-        for _ in tf.range(num_steps):
-            metrics = train_step(state, next(iterator), config, teacher)
-            totals = {name: totals[name] + metrics[name] for name in totals}
+        _, totals = tf.while_loop(
+            lambda step, _: step < num_steps,
+            lambda step, totals: add_step(step, iterator, totals),
+            (tf.zeros_like(num_steps), totals),
+        )
         return {
             name: total / tf.cast(num_steps, tf.float32)
             for name, total in totals.items()
@@ -220,6 +228,14 @@ def build_optimizer(config):
             decay_epochs=decay_epochs,
             warmup_epochs=settings.warmup_epochs,
         )
+    )
+
+
+def check(config, strategy):
+    """Raises a ValueError if the settings of a run contradict each other."""
+    build_optimizer(config)
+    input_pipeline.per_replica_batch_size(
+        config.batch_size, strategy.num_replicas_in_sync
     )
 
 
@@ -274,6 +290,7 @@ def _run(config, state, teacher, manager, model_dir, evaluate):
     meter = progress.Progress("train", total=config.train_steps, done=step)
     # A line is written before its checkpoint, so the last one is this step's.
     metrics = (run_dir.read_metrics(model_dir) or [{}])[-1]
+    metrics.pop("step", None)
     while step < config.train_steps:
         target = _next_stop(step, config, evaluate)
         started = time.monotonic()

@@ -13,7 +13,7 @@
 #                        checkout. `none`: installs nothing and takes PYTHON,
 #                        the active environment's, .venv's, or the best one.
 
-checkout=$(cd "${BASH_SOURCE[0]%/*}/.." && pwd)
+checkout=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 
 # Prints "3.11.7" if command $1 runs and is a Python this project can build on,
 # else fails after printing why not. Commands are run, not just looked up: the
@@ -101,6 +101,13 @@ is_current() {
     [[ $(<"$1/installed-$2") == "$(stamp "$1" "$2")" ]]
 }
 
+# Whether all that lies at $1 may be deleted: nothing, or an environment, if
+# only the beginnings or the remains of one.
+may_replace() {
+  [[ ! -e $1 || -f $1/pyvenv.cfg || -e $1.installing ]] ||
+    [[ -d $1 && -z $(ls -A "$1" 2>&1) ]]
+}
+
 # Installs extra $2 into environment $1, which is made or repaired as needed.
 # While that lasts a file `<environment>.installing` holds this process's id:
 # where a run was killed, the next one finds it and starts afresh.
@@ -109,6 +116,11 @@ install() {
   if [[ -e $marker ]] && kill -0 "$(<"$marker")" 2>/dev/null; then
     printf >&2 'error: Process %s is installing into %s; %s.\n' \
       "$(<"$marker")" "$venv" "wait for it, or end it and delete $marker"
+    return 1
+  fi
+  if ! may_replace "$venv"; then
+    printf >&2 'error: NOISY_STUDENT_VENV=%s %s; %s.\n' "$venv" \
+      "is not empty and no virtual environment" "name another folder"
     return 1
   fi
   python=$(default_python) || return

@@ -4,7 +4,7 @@
 set -euo pipefail
 
 # shellcheck source=scripts/environment.sh
-source "${BASH_SOURCE[0]%/*}/environment.sh"
+source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 
 usage() {
   cat <<TEXT

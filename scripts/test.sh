@@ -7,7 +7,7 @@
 set -euo pipefail
 
 # shellcheck source=scripts/environment.sh
-source "${BASH_SOURCE[0]%/*}/environment.sh"
+source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 
 markers="not long"
 if [[ ${1:-} == --fast ]]; then

@@ -31,6 +31,12 @@ def fake_python(folder, name, version, status):
     return str(path)
 
 
+def only(folder):
+    """Returns a PATH with the commands in `folder` and one all scripts need."""
+    (folder / "dirname").symlink_to(shutil.which("dirname"))
+    return str(folder)
+
+
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
 def test_scripts_are_valid_bash(path):
     assert path.read_text().startswith(("#!/usr/bin/env bash\n", "# shell"))
@@ -54,7 +60,7 @@ def test_without_a_supported_python_one_line_says_what_was_found(tmp_path):
     fake_python(tmp_path, "python3.11", "", 127)
     result = bash(
         "source scripts/environment.sh && use_environment dev",
-        PATH=str(tmp_path),
+        PATH=only(tmp_path),
     )
     assert result.returncode == 1
     assert result.stdout == ""
@@ -68,7 +74,7 @@ def test_a_python_that_does_not_run_is_passed_over(tmp_path):
     fake_python(tmp_path, "python3.11", "", 127)
     fake_python(tmp_path, "python3.12", "3.12.1", 0)
     result = bash(
-        "source scripts/environment.sh && default_python", PATH=str(tmp_path)
+        "source scripts/environment.sh && default_python", PATH=only(tmp_path)
     )
     assert (result.stdout, result.stderr) == ("python3.12\n", "")
 
@@ -79,7 +85,7 @@ def test_pythons_of_pyenv_are_found(tmp_path):
     path = fake_python(folder, "python3.10", "3.10.13", 0)
     result = bash(
         "source scripts/environment.sh && default_python",
-        PATH=str(tmp_path),
+        PATH=only(tmp_path),
         PYENV_ROOT=str(tmp_path),
     )
     assert (result.stdout, result.stderr) == (path + "\n", "")
@@ -93,7 +99,7 @@ def test_a_python_that_is_named_comes_first(tmp_path, named_by):
     value = path if named_by == "PYTHON" else str(tmp_path / "env")
     result = bash(
         "source scripts/environment.sh && default_python",
-        PATH=str(tmp_path),
+        PATH=only(tmp_path),
         **{named_by: value},
     )
     assert (result.stdout, result.stderr) == (path + "\n", "")
@@ -103,7 +109,7 @@ def test_a_python_that_is_named_wrongly_is_not_replaced_by_another(tmp_path):
     fake_python(tmp_path, "python3.11", "3.11.7", 0)
     result = bash(
         "source scripts/environment.sh && default_python",
-        PATH=str(tmp_path),
+        PATH=only(tmp_path),
         PYTHON="python7",
     )
     assert result.returncode == 1
@@ -118,7 +124,7 @@ def test_the_python_at_hand_must_have_tensorflow(tmp_path):
     )
     result = bash(
         "source scripts/environment.sh && use_environment dev",
-        PATH=str(tmp_path),
+        PATH=only(tmp_path),
         NOISY_STUDENT_VENV="none",
         VIRTUAL_ENV="/nonexistent",
     )
@@ -181,6 +187,7 @@ ACTING_PYTHON = r"""#!/bin/bash
 case "$*" in
   -c*) echo 3.11.7 ;;
   *"venv --clear"*) rm -rf "$4"; mkdir -p "$4/bin"; cp "$0" "$4/bin/python"
+    touch "$4/pyvenv.cfg"
     echo "new venv" ;;
   *-e*) [[ -e $FAILING ]] && exit 3; echo "pip ${*: -1}" ;;
 esac
@@ -217,6 +224,46 @@ def test_an_interrupted_installation_is_repaired(tmp_path):
     result = bash(use, **environment)  # It had been killed: a new venv.
     assert result.stdout.splitlines() == ["new venv", installed]
     assert not (tmp_path / "venv.installing").exists()
+
+
+@pytest.mark.parametrize("name", ["notes.txt", ".hidden", "bin/python"])
+def test_a_folder_that_is_no_environment_is_left_alone(tmp_path, name):
+    python = pathlib.Path(fake_python(tmp_path, "acting", "", 0))
+    python.write_text(ACTING_PYTHON)
+    folder = tmp_path / "mine"
+    (folder / name).parent.mkdir(parents=True)
+    (folder / name).write_text("precious")
+    result = bash(
+        "source scripts/environment.sh && use_environment dev",
+        PATH="/usr/bin:/bin",
+        PYTHON=str(python),
+        NOISY_STUDENT_VENV=str(folder),
+    )
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr == (
+        f"error: NOISY_STUDENT_VENV={folder} is not empty and no virtual "
+        "environment; name another folder.\n"
+    )
+    assert (folder / name).read_text() == "precious"
+    assert not (tmp_path / "mine.installing").exists()
+
+
+@pytest.mark.parametrize("before", ["absent", "empty", "environment"])
+def test_an_environment_is_made_where_nothing_is_lost(tmp_path, before):
+    python = pathlib.Path(fake_python(tmp_path, "acting", "", 0))
+    python.write_text(ACTING_PYTHON)
+    folder = tmp_path / "venv"
+    if before != "absent":
+        folder.mkdir()
+    if before == "environment":
+        (folder / "pyvenv.cfg").touch()
+    result = bash(
+        "source scripts/environment.sh && use_environment dev",
+        PATH="/usr/bin:/bin",
+        PYTHON=str(python),
+        NOISY_STUDENT_VENV=str(folder),
+    )
+    assert result.stdout.splitlines() == ["new venv", f"pip {ROOT}[dev]"]
 
 
 @pytest.mark.parametrize(
@@ -291,9 +338,26 @@ def test_the_test_script_passes_arguments_on(tmp_path, arguments, expected):
     assert result.stdout.strip() == expected
 
 
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
+def test_scripts_run_by_their_bare_names(tmp_path, path):
+    script = path.read_text()
+    assert "BASH_SOURCE" in script
+    end = script.index("\n", script.index("BASH_SOURCE"))
+    copy = tmp_path / "checkout" / path.relative_to(ROOT)
+    copy.parent.mkdir(parents=True)
+    environment = tmp_path / "checkout" / "scripts" / "environment.sh"
+    environment.parent.mkdir(exist_ok=True)
+    shutil.copy(ROOT / "scripts" / "environment.sh", environment)
+    copy.write_text(script[:end] + '\necho "$checkout"\n')
+    result = bash(
+        f"cd '{copy.parent}' && bash '{copy.name}'", PATH="/usr/bin:/bin"
+    )
+    assert (result.stdout, result.stderr) == (f"{tmp_path}/checkout\n", "")
+
+
 def test_continuous_integration_needs_a_python_of_each_stack(tmp_path):
     fake_python(tmp_path, "python3.11", "3.11.7", 0)
-    result = bash(f"exec {shutil.which('bash')} .ci/run", PATH=str(tmp_path))
+    result = bash(f"exec {shutil.which('bash')} .ci/run", PATH=only(tmp_path))
     assert result.returncode == 1
     assert result.stdout == ""
     assert result.stderr == (

@@ -146,6 +146,12 @@ def test_another_division_is_refused(tmp_path):
     assert (tmp_path / "unlabeled_truth.json").read_bytes() == truth
 
 
+def test_an_output_folder_that_is_a_file_is_named(tmp_path):
+    (tmp_path / "out").touch()
+    with pytest.raises(ValueError, match="--output_dir=.*out' is a file"):
+        digits.write(DigitsConfig(str(tmp_path / "out")))
+
+
 def test_missing_scikit_learn_is_explained(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn", None)
     with pytest.raises(ValueError, match=r"scikit-learn.*\[quickstart\]"):

@@ -74,6 +74,36 @@ def test_differences_are_shown_by_name():
     assert files.describe_difference(before, before) == ""
 
 
+def test_differences_are_shown_inside_lists():
+    before = {"rounds": [{"step": {"weight_decay": 1, "beta": 3}}, {"a": [1]}]}
+    now = {"rounds": [{"step": {"weight_decay": 2, "beta": 3}}, {"a": [5]}]}
+    assert files.describe_difference(before, now) == (
+        "`rounds[0].step.weight_decay`: 1 before, 2 now; "
+        "`rounds[1].a[0]`: 1 before, 5 now"
+    )
+    assert files.describe_difference({"a": [1]}, {"a": [1, 2]}) == (
+        "`a`: [1] before, [1, 2] now"
+    )
+
+
+def test_many_differences_are_counted():
+    shown = files.describe_difference({"a": [0] * 999}, {"a": [1] * 999})
+    assert shown.endswith("`a[19]`: 0 before, 1 now; and 979 more")
+    shown = files.describe_difference({"a": [0] * 20}, {"a": [1] * 20})
+    assert shown.endswith("`a[19]`: 0 before, 1 now")
+
+
+def test_a_file_where_a_folder_is_needed_is_named_with_its_flag(tmp_path):
+    files.write_bytes(tmp_path / "a", b"1")
+    message = f"--output_dir={tmp_path}/a.*: '{tmp_path}/a' is a file, not"
+    for path in (tmp_path / "a", tmp_path / "a" / "b" / "c"):
+        with pytest.raises(ValueError, match=message):
+            files.check_folder("output_dir", path)
+    files.check_folder("output_dir", tmp_path)
+    files.check_folder("output_dir", tmp_path / "new" / "folder")
+    files.check_folder("output_dir", "new")
+
+
 def test_fingerprints_tell_ends_of_large_files_apart(tmp_path):
     large = bytes(300_000)
     paths = []

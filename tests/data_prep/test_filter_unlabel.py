@@ -264,6 +264,28 @@ def test_every_image_is_counted_under_one_reason():
     }
 
 
+@pytest.mark.parametrize("use_all", [False, True])
+def test_copies_in_the_input_are_one_image(tmp_path, use_all):
+    index = np.repeat(np.arange(100), 3)
+    keys = [KEYS[i] for i in index]
+    corpus.write_corpus(tmp_path, PROBS[index], keys, [0, 150, 300])
+    rule = dataclasses.replace(RULE, min_threshold=0.0, use_all=use_all)
+    report = filter_unlabel.run(
+        _config(tmp_path, tmp_path / "out", balance=rule)
+    )
+    written = _written(tmp_path / "out")
+    assert report.num_input == 300 == sum(report.counters.values())
+    assert report.num_records == len(written)
+    images = {(row["label"][0], row["image/filename"][0]) for row in written}
+    assert report.num_unique == len(images) <= 100
+    kept = collections.Counter(label for label, _ in images)
+    copies = collections.Counter(row["label"][0] for row in written)
+    for label, row in enumerate(report.classes):
+        assert (row.kept, row.copies) == (kept[label], copies[label])
+    if use_all:
+        assert (report.num_unique, report.num_records) == (100, 300)
+
+
 def test_predictions_of_several_workers_are_interleaved(folder, tmp_path):
     corpus.write_corpus(tmp_path, PROBS, KEYS, [0, 300])
     alone = filter_unlabel.run(_config(tmp_path, tmp_path / "alone"))
@@ -380,6 +402,29 @@ def test_inputs_must_be_as_large_as_stated(folder, tmp_path, changes, message):
     with pytest.raises(ValueError, match=message):
         filter_unlabel.run(_config(folder, tmp_path / "out", **changes))
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("input_dir", "No shards match"),
+        ("prediction_dir", "4 prediction files are missing"),
+        ("output_dir", "'.*no' is a file, not a folder"),
+        ("prelim_stats_dir", "'.*no' is a file, not a folder"),
+    ],
+)
+def test_wrong_folders_are_named_with_their_flags(
+    folder, tmp_path, name, message
+):
+    path = tmp_path / "no"
+    if message.endswith("not a folder"):
+        path.touch()
+    folders = {"output_dir": tmp_path / "out", name: str(path)}
+    config = _config(folder, **folders)
+    with pytest.raises(
+        (ValueError, FileNotFoundError), match=f"^--{name}={path}: {message}"
+    ):
+        filter_unlabel.run(config)
 
 
 def _replace_prediction(folder, index, serialized):

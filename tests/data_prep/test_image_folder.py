@@ -238,6 +238,63 @@ def test_a_folder_without_any_image_is_an_error(tmp_path):
         image_folder.write(config)
 
 
+@pytest.mark.parametrize("holdout_fraction", [0.0, 0.5])
+def test_without_any_image_nothing_remains(tmp_path, holdout_fraction):
+    for i in range(10):
+        files.write_bytes(tmp_path / f"in/a/{i}.txt", b"text")
+    config = _config(
+        tmp_path / "in",
+        tmp_path / "out",
+        num_shards=2,
+        holdout_fraction=holdout_fraction,
+    )
+    message = "none of 10 files .*'dropped:not_image': 10"
+    with pytest.raises(ValueError, match=message):
+        image_folder.write(config)
+    assert not (tmp_path / "out").exists()
+
+
+def test_without_any_image_other_files_remain(tmp_path):
+    files.write_bytes(tmp_path / "in/a/1.txt", b"text")
+    files.write_bytes(tmp_path / "right/b/1.jpg", corpus.image_bytes(0))
+    files.write_bytes(tmp_path / "out/notes", b"mine")
+    with pytest.raises(ValueError, match="none of 1 files"):
+        image_folder.write(_config(tmp_path / "in", tmp_path / "out"))
+    assert os.listdir(tmp_path / "out") == ["notes"]
+    image_folder.write(_config(tmp_path / "right", tmp_path / "out"))
+    assert list(_rows(tmp_path / "out")) == ["b/1.jpg"]
+
+
+def test_an_output_folder_that_is_a_file_is_named(folder, tmp_path):
+    files.write_bytes(tmp_path / "out", b"")
+    with pytest.raises(ValueError, match="--output_dir=.*out' is a file"):
+        image_folder.write(_config(folder, tmp_path / "out"))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("l.json", b"dog\ncat\n", "l.json: not valid JSON: Expecting value"),
+        ("l.json", b'{"dog": 1, "cat": 2}', "l.json: must hold one JSON list"),
+        ("l.json", b"[1, 2]", "l.json: must hold one JSON list of strings"),
+        ("l.txt", b"dog\ncat\xff\n", "l.txt: not valid text: 'utf-8' codec"),
+        ("l.txt", None, "l.txt: no such file"),
+    ],
+)
+def test_an_unreadable_class_list_is_named(
+    folder, tmp_path, name, content, message
+):
+    if content is not None:
+        files.write_bytes(tmp_path / name, content)
+    config = _config(
+        folder, tmp_path / "out", class_list_file=str(tmp_path / name)
+    )
+    with pytest.raises(
+        (ValueError, FileNotFoundError), match=f"--class_list_file=.*{message}"
+    ):
+        image_folder.write(config)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -108,5 +108,5 @@ def test_the_network_of_a_run_is_found_beside_its_checkpoint(trained, tmp_path):
     _, directory = trained
     prefix = checkpoints.find_checkpoint(directory)
     for path in (directory, prefix):
-        assert checkpoints.trained_model_config(path) == fixtures.MODEL
-    assert checkpoints.trained_model_config(str(tmp_path)) is None
+        assert run_dir.trained_model_config(path) == fixtures.MODEL
+    assert run_dir.trained_model_config(str(tmp_path)) is None

@@ -1,11 +1,13 @@
+import dataclasses
 import json
 import re
 
 import pytest
 from absl import flags
 
+from noisy_student import config as config_lib
 from noisy_student import flags as flags_lib
-from noisy_student import presets, self_training, tasks
+from noisy_student import presets, run_dir, self_training, tasks
 
 # Each flag with another value than its default.
 NON_DEFAULT = {
@@ -160,8 +162,93 @@ def test_a_preset_may_be_a_file(tmp_path):
 def test_a_preset_with_an_unknown_flag_is_refused(tmp_path):
     path = tmp_path / "mine.json"
     path.write_text(json.dumps({"train_step": 5}))
-    with pytest.raises(ValueError, match="sets 'train_step', which is no flag"):
+    with pytest.raises(
+        ValueError, match="sets 'train_step', which is no setting"
+    ):
         parsed_config(f"--preset={path}")
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"train_steps": "many"},
+        {"randaug_layer": 2.5},
+        {"augment_name": "foo"},
+        {"loss_normalization": 3},
+        {"seed": -5},
+        {"mode": "train"},
+        {"model_name": ["efficientnet-b0"]},
+    ],
+)
+def test_a_presets_values_keep_the_rules_of_their_flags(tmp_path, values):
+    path = tmp_path / "mine.json"
+    path.write_text(json.dumps(values))
+    (name,) = values
+    with pytest.raises(ValueError, match=f"The preset {path} sets .?{name}"):
+        parsed_config(f"--preset={path}")
+
+
+@pytest.mark.parametrize("content", ["null", "5", "[]"])
+def test_a_preset_file_must_hold_an_object(tmp_path, content):
+    path = tmp_path / "mine.json"
+    path.write_text(content)
+    with pytest.raises(ValueError, match="must hold an object"):
+        parsed_config(f"--preset={path}")
+
+
+def test_values_of_a_preset_may_be_strings_as_on_the_command_line(tmp_path):
+    path = tmp_path / "mine.json"
+    path.write_text(json.dumps({"train_steps": "500", "cutout_op": "false"}))
+    train = parsed_config(f"--preset={path}").train
+    assert train.train_steps == 500
+    assert train.labeled_augment.cutout is False
+
+
+def test_an_explicit_class_count_beats_that_of_the_task():
+    assert parsed_config("--task_name=digits").train.model.num_classes == 10
+    explicit = parsed_config("--task_name=digits", "--num_label_classes=3")
+    assert explicit.train.model.num_classes == 3
+
+
+def test_models_train_at_their_training_size_and_evaluate_at_their_own(
+    tmp_path,
+):
+    arguments = ["--model_name=efficientnet-l2", f"--checkpoint={tmp_path}/c"]
+    train = parsed_config("--mode=train", *arguments)
+    assert train.train.model.image_size == 475
+    evaluated = flags_lib.with_trained_models(
+        parsed_config("--mode=eval", *arguments)
+    )
+    assert evaluated.train.model.image_size == 800
+
+
+def test_the_online_teacher_is_its_runs_network_or_the_tables(tmp_path):
+    arguments = [
+        "--model_name=efficientnet-b0",
+        "--input_image_size=128",
+        "--width_coefficient=0.5",
+        "--teacher_model_name=efficientnet-b7",
+        f"--teacher_model_path={tmp_path}",
+        "--unlabel_ratio=1",
+    ]
+    table = flags_lib.with_trained_models(parsed_config(*arguments))
+    assert table.train.teacher.image_size == 600
+    assert table.train.teacher.width_coefficient is None
+    trained = dataclasses.replace(table.train.model, image_size=64)
+    run_dir.claim(str(tmp_path), {"model": config_lib.to_dict(trained)})
+    own = flags_lib.with_trained_models(parsed_config(*arguments))
+    assert own.train.teacher == trained
+
+
+def test_a_size_asked_for_beats_that_of_the_trained_network(tmp_path):
+    model = parsed_config().train.model
+    run_dir.claim(str(tmp_path), {"model": config_lib.to_dict(model)})
+    run = flags_lib.with_trained_models(
+        parsed_config(
+            "--mode=eval", f"--model_dir={tmp_path}", "--input_image_size=64"
+        )
+    )
+    assert run.train.model == dataclasses.replace(model, image_size=64)
 
 
 def test_soft_and_hard_labels_follow_the_temperature():
@@ -231,6 +318,39 @@ def test_self_training_resolves_every_role():
     assert len({config.teacher.seed, *(s.seed for s in config.rounds)}) == 4
 
 
+SELF_TRAINING_NON_DEFAULT = {
+    "work_dir": "elsewhere",
+    "rounds": 3,
+    "teacher_preset": "digits/student",
+    "student_preset": "digits/student",
+    "teacher_model_path": "t",
+    "filter_teacher": "f",
+    "min_threshold": 0.5,
+    "num_image": 7,
+    "upsample": False,
+    "selection": "binned",
+    "unlabel_truth": "truth.json",
+}
+
+
+def test_no_flag_of_self_training_is_dead():
+    flag_values = parse(define=self_training.define_flags)
+    training = set(flag_values) - set(SELF_TRAINING_NON_DEFAULT)
+    # The others are those of a training run.
+    assert training < set(NON_DEFAULT)
+    base = self_training_config("--unlabel_ratio=3")
+    for name, value in SELF_TRAINING_NON_DEFAULT.items():
+        changed = self_training_config("--unlabel_ratio=3", f"--{name}={value}")
+        assert changed != base, name
+
+
+def test_a_recipe_of_a_round_sets_nothing_of_the_loop(tmp_path):
+    path = tmp_path / "mine.json"
+    path.write_text(json.dumps({"unlabel_ratio": 3, "num_image": 5}))
+    with pytest.raises(ValueError, match="sets 'num_image', which is no"):
+        self_training_config(f"--student_preset={path}")
+
+
 def test_rounds_may_have_recipes_of_their_own(tmp_path):
     path = tmp_path / "large.json"
     path.write_text(
@@ -254,6 +374,7 @@ def test_a_given_teacher_is_not_trained():
     ("arguments", "message"),
     [
         (["--work_dir="], "--work_dir is needed"),
+        ([], "--unlabel_ratio must be > 0.*Received: 0 for student 1"),
         (["--student_preset=a,b,c"], "Received: 3 for --rounds=2"),
     ],
 )

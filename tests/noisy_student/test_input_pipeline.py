@@ -212,19 +212,28 @@ def test_evaluation_pads_and_masks_the_last_batch(data_dir, batch_size):
 
 
 @pytest.mark.parametrize("replicas_each", [1, 2])
-def test_evaluation_pipelines_split_the_images_and_agree_in_length(
+def test_evaluation_pipelines_share_every_step_in_order(
     data_dir, replicas_each
 ):
     pipelines = 3
-    seen, lengths = 0, set()
+    steps = []
     for reader in range(pipelines):
         context = tf.distribute.InputContext(
             num_input_pipelines=pipelines,
             input_pipeline_id=reader,
             num_replicas_in_sync=pipelines * replicas_each,
         )
-        batches = eval_batches(data_dir, 2, context=context)
-        seen += sum(b["mask"].sum() for b in batches)
-        lengths.add(len(batches))
-    assert seen == 7
-    assert len(lengths) == 1
+        batches = eval_batches(data_dir, 1, context=context)
+        steps.append(
+            [
+                batches[i : i + replicas_each]
+                for i in range(0, len(batches), replicas_each)
+            ]
+        )
+    # One step after the other, one pipeline after the other.
+    rows = [batch for step in zip(*steps) for share in step for batch in share]
+    mask = np.concatenate([row["mask"] for row in rows])
+    labels = np.concatenate([row["labels"] for row in rows])
+    assert mask.tolist() == [1] * 7 + [0] * (len(mask) - 7)
+    expected = np.concatenate([b["labels"] for b in eval_batches(data_dir, 7)])
+    np.testing.assert_array_equal(labels[:7], expected)

@@ -131,6 +131,12 @@ WRONG = {
     "--mode=predict --checkpoint=/no/ckpt": ["--checkpoint=/no/ckpt"],
     "--init_model --init_model_path=/no/w": ["--init_model_path=/no/w"],
     "--num_label_clases=3": ["num_label_clases"],
+    "--model_dir=/etc/hosts": ["--model_dir=/etc/hosts", "not a directory"],
+    "--train_batch_size=5 --num_virtual_devices=2": [
+        "--train_batch_size",
+        "Received: 5",
+    ],
+    "--final_base_lr=0.001 --warmup_epochs=50": ["final_base_lr"],
     "stray": ["'stray'"],
 }
 WRONG_DATA = {
@@ -139,6 +145,7 @@ WRONG_DATA = {
         "dev-",
     ],
     "--num_label_classes=2": ["--num_label_classes=2", "label 3"],
+    "--num_label_classes=2 --num_virtual_devices=2": ["label 3"],
     "--unlabel_ratio=1 --unlabel_data_dir={data} --file_prefix=extra": [
         "--unlabel_data_dir={data}",
         "extra-",
@@ -170,7 +177,9 @@ def test_a_wrong_command_ends_in_one_line_and_leaves_nothing(
         text=True,
     )
     assert result.returncode == 1
-    (line,) = result.stderr.splitlines()
+    *before, line = result.stderr.splitlines()
+    # TensorFlow announces a strategy of several devices.
+    assert all("MirroredStrategy" in text for text in before)
     assert line.startswith("error: ")
     for part in expected:
         assert part.format(data=data_dir) in line

@@ -14,8 +14,15 @@ def test_the_first_claim_writes_the_config_and_the_same_one_passes(tmp_path):
 
 def test_another_config_is_refused_with_the_difference(tmp_path):
     run_dir.claim(str(tmp_path), {"a": 1, "b": {"c": 2}})
+    (tmp_path / "checkpoint").touch()
     with pytest.raises(ValueError, match=r"`b\.c`: 2 before, 3 now"):
         run_dir.claim(str(tmp_path), {"a": 1, "b": {"c": 3}})
+
+
+def test_a_run_that_came_to_nothing_may_be_claimed_anew(tmp_path):
+    run_dir.claim(str(tmp_path), {"a": 1})
+    run_dir.claim(str(tmp_path), {"a": 2})
+    assert json.loads((tmp_path / "config.json").read_text()) == {"a": 2}
 
 
 def test_a_report_names_commit_and_versions(tmp_path):
