@@ -170,7 +170,7 @@ def figures(work_dir):
     return report["rounds"]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_run_killed_at_random_ends_with_the_same_figures(
     data_dir, recipe, tmp_path
 ):
