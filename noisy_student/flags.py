@@ -1,8 +1,8 @@
 """The command line of training, evaluation and labelling.
 
 Flags keep the original code's names, defaults and meaning; new ones extend
-them. This module alone declares and reads them: `config_from_flags` turns
-them into the dataclasses that everything else receives.
+them. `flag_declarations.py` declares them and this module alone reads them:
+`config_from_flags` turns them into the dataclasses that everything else gets.
 
 Source: noisystudent `main.py`, `predict_label.py`.
 """
@@ -10,19 +10,17 @@ Source: noisystudent `main.py`, `predict_label.py`.
 import dataclasses
 from typing import Optional
 
-from data_prep import command_line
 from efficientnet import config as efficientnet_config
 from noisy_student import config as config_lib
 from noisy_student import presets, run_dir, tasks
+from noisy_student.flag_declarations import (
+    AUGMENT_NAMES,
+    HARD_LABELS,
+    define_flags,
+    define_training_flags,
+)
 
-MODES = ("train", "eval", "train_and_eval", "predict")
-_AUGMENT_NAMES = {
-    "none": "none",
-    "v1": "randaugment",
-    "randaugment": "randaugment",
-    "autoaugment": "autoaugment",
-}
-_HARD_LABELS = -1
+__all__ = ["define_flags", "define_training_flags"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +28,7 @@ class RunConfig:
     """Everything one command needs.
 
     Attributes:
-        mode: One of `MODES`.
+        mode: What to do, a choice of `--mode`.
         model_dir: The run directory.
         checkpoint: Weights to evaluate or label with; None takes the latest
             of `model_dir`.
@@ -48,319 +46,6 @@ class RunConfig:
     image_size: Optional[int]
     train: config_lib.TrainConfig
     hardware: config_lib.HardwareConfig
-
-
-def define_flags(flag_values):
-    """Declares all flags of `noisy_student.main`."""
-    group = command_line.FlagGroup("What to do", flag_values)
-    group.enum(
-        "mode",
-        "train_and_eval",
-        MODES,
-        "Train, evaluate, do both, or label unlabeled shards.",
-    )
-    group.string(
-        "model_dir",
-        None,
-        "Directory of the run: checkpoints, metrics and reports.",
-    )
-    define_training_flags(flag_values)
-    _define_online_teacher_flags(flag_values)
-    _define_evaluation_flags(flag_values)
-
-
-def define_training_flags(flag_values):
-    """Declares the flags that describe a training run."""
-    _define_data_flags(flag_values)
-    _define_model_flags(flag_values)
-    _define_schedule_flags(flag_values)
-    _define_noise_flags(flag_values)
-    _define_pseudo_label_flags(flag_values)
-    _define_hardware_flags(flag_values)
-
-
-def _define_data_flags(flag_values):
-    group = command_line.FlagGroup("Data", flag_values)
-    group.string(
-        "preset",
-        None,
-        "Named recipe, or a .json file of flag values; explicit flags "
-        "override it.",
-    )
-    group.enum(
-        "task_name",
-        "imagenet",
-        sorted(tasks.TASKS),
-        "Dataset; it sets image statistics, sizes and splits.",
-    )
-    group.string("label_data_dir", None, "Directory of the labeled shards.")
-    group.string(
-        "unlabel_data_dir",
-        None,
-        "Directory of the unlabeled or pseudo-labeled shards.",
-    )
-    group.string(
-        "file_prefix", "train", "Prefix of the unlabeled shards' names."
-    )
-    group.string(
-        "eval_split",
-        None,
-        "Prefix of the shards to evaluate; none takes the task's.",
-    )
-    group.integer(
-        "num_label_classes", 1000, "Number of classes.", lower_bound=2
-    )
-    group.integer(
-        "num_train_images",
-        None,
-        "Labeled images per epoch; none takes the task's number or counts "
-        "the records.",
-        lower_bound=1,
-    )
-    group.integer(
-        "shuffle_buffer",
-        1024,
-        "Records held in memory to shuffle each stream.",
-        lower_bound=1,
-    )
-
-
-def _define_model_flags(flag_values):
-    group = command_line.FlagGroup("Model", flag_values)
-    group.enum(
-        "model_name",
-        "efficientnet-b0",
-        efficientnet_config.MODEL_NAMES,
-        "Network to train, evaluate or label with.",
-    )
-    group.integer(
-        "input_image_size",
-        None,
-        "Input height and width in pixels; none takes the task's or the "
-        "model's.",
-        lower_bound=8,
-    )
-    group.float(
-        "width_coefficient",
-        None,
-        "Multiplies the number of filters; none takes the model's.",
-        lower_bound=0.01,
-    )
-    group.float(
-        "depth_coefficient",
-        None,
-        "Multiplies the number of blocks; none takes the model's.",
-        lower_bound=0.01,
-    )
-    group.boolean(
-        "small_image_model",
-        False,
-        "Use the variant for 32x32 images, on images as they are stored.",
-    )
-
-
-def _define_schedule_flags(flag_values):
-    group = command_line.FlagGroup("Training", flag_values)
-    group.integer(
-        "train_steps",
-        109474,
-        "Steps of the run, before train_ratio.",
-        lower_bound=1,
-    )
-    group.float(
-        "train_ratio",
-        1.0,
-        "Multiplies train_steps and the epochs between decays.",
-        lower_bound=1e-6,
-    )
-    group.integer(
-        "train_batch_size",
-        4096,
-        "Labeled images per step, over all replicas.",
-        lower_bound=1,
-    )
-    group.float(
-        "base_learning_rate",
-        0.016,
-        "Learning rate per 256 labeled images.",
-        lower_bound=1e-12,
-    )
-    group.float(
-        "final_base_lr",
-        None,
-        "Learning rate per 256 labeled images at the end of the run; it "
-        "sets the decay interval.",
-        lower_bound=0.0,
-    )
-    group.float(
-        "warmup_epochs", 5, "Epochs of linear warm-up.", lower_bound=0.0
-    )
-    group.float(
-        "moving_average_decay",
-        0.9999,
-        "Largest decay of the moving average of the weights.",
-        lower_bound=0.0,
-    )
-    group.float(
-        "weight_decay",
-        1e-5,
-        "Coefficient of the L2 penalty; batch norm is left out.",
-        lower_bound=0.0,
-    )
-    group.float(
-        "label_smoothing",
-        0.1,
-        "Smoothing of labels and hard pseudo labels.",
-        lower_bound=0.0,
-        upper_bound=0.999,
-    )
-    group.boolean(
-        "init_model", False, "Start from the weights of init_model_path."
-    )
-    group.string(
-        "init_model_path", None, "Checkpoint or run directory to start from."
-    )
-    group.integer(
-        "iterations_per_loop",
-        1000,
-        "Steps between two visits to the host (metrics, progress).",
-        lower_bound=1,
-    )
-    group.integer(
-        "save_checkpoints_steps",
-        1000,
-        "Steps between two checkpoints.",
-        lower_bound=1,
-    )
-    group.integer("keep_checkpoint_max", 5, "Checkpoints kept.", lower_bound=1)
-    group.integer(
-        "seed",
-        0,
-        "Seed of initialisation, order, augmentation and noise.",
-        lower_bound=0,
-        upper_bound=2**31 - 1,
-    )
-
-
-def _define_noise_flags(flag_values):
-    group = command_line.FlagGroup("Noise", flag_values)
-    group.enum(
-        "augment_name",
-        None,
-        sorted(_AUGMENT_NAMES),
-        "Augmentation after crop and flip; v1 is RandAugment.",
-    )
-    group.enum(
-        "unl_aug",
-        "default",
-        ["default", *sorted(_AUGMENT_NAMES)],
-        "Augmentation of unlabeled images; default is that of labeled ones.",
-    )
-    group.float("randaug_mag", 27, "RandAugment magnitude.", lower_bound=0.0)
-    group.integer(
-        "randaug_layer", 2, "RandAugment operations per image.", lower_bound=1
-    )
-    group.boolean("cutout_op", True, "Let RandAugment draw Cutout.")
-    group.boolean(
-        "remove_aug",
-        False,
-        "Train on the evaluation view, without crop, flip or augmentation.",
-    )
-    group.float(
-        "dropout_rate",
-        None,
-        "Dropout before the classifier; none takes the model's.",
-        lower_bound=0.0,
-        upper_bound=0.999,
-    )
-    group.float(
-        "stochastic_depth_rate",
-        None,
-        "Drop rate of the last block; none takes the model's.",
-        lower_bound=0.0,
-        upper_bound=0.999,
-    )
-
-
-def _define_pseudo_label_flags(flag_values):
-    group = command_line.FlagGroup("Pseudo labels", flag_values)
-    group.float(
-        "unlabel_ratio",
-        0,
-        "Unlabeled images per labeled image, and the weight of their loss.",
-        lower_bound=0.0,
-    )
-    group.float(
-        "teacher_softmax_temp",
-        _HARD_LABELS,
-        "Temperature of soft pseudo labels; -1 trains on hard ones.",
-    )
-    group.enum(
-        "loss_normalization",
-        "labeled",
-        ["labeled", "all"],
-        "Average the loss over labeled images (the original code) or over "
-        "all images (the paper's text).",
-    )
-
-
-def _define_online_teacher_flags(flag_values):
-    group = command_line.FlagGroup("Online teacher", flag_values)
-    group.string(
-        "teacher_model_name",
-        None,
-        "Network of the teacher that labels inside the training step; "
-        "none reads stored labels.",
-    )
-    group.string(
-        "teacher_model_path",
-        None,
-        "Checkpoint or run directory of that teacher.",
-    )
-
-
-def _define_evaluation_flags(flag_values):
-    group = command_line.FlagGroup("Evaluation and labelling", flag_values)
-    group.integer(
-        "steps_per_eval",
-        3000,
-        "Steps between two evaluations in train_and_eval.",
-        lower_bound=1,
-    )
-    group.string(
-        "checkpoint",
-        None,
-        "Weights to evaluate or label with; none takes the latest of "
-        "model_dir.",
-    )
-    group.string("output_dir", None, "Directory of the prediction shards.")
-
-
-def _define_hardware_flags(flag_values):
-    group = command_line.FlagGroup("Hardware", flag_values)
-    group.integer(
-        "eval_batch_size",
-        8,
-        "Images per evaluation or labelling step, over all replicas.",
-        lower_bound=1,
-    )
-    group.boolean(
-        "use_tpu", None, "Run on a TPU; none does when --tpu is given."
-    )
-    group.string("tpu", None, "Name or address of the TPU; local on a TPU VM.")
-    group.string("tpu_zone", None, "Zone of a named TPU.")
-    group.string("gcp_project", None, "Project of a named TPU.")
-    group.integer(
-        "num_virtual_devices",
-        1,
-        "Split the CPU into that many replicas, to try distributed training.",
-        lower_bound=1,
-    )
-    group.boolean(
-        "deterministic",
-        False,
-        "Make equal seeds give bit-equal weights, at some cost in speed.",
-    )
 
 
 class Values:
@@ -589,7 +274,7 @@ def _data_config(values):
 
 def _augment_config(values, name):
     return config_lib.AugmentConfig(
-        name=_AUGMENT_NAMES[_first(name, "none")],
+        name=AUGMENT_NAMES[_first(name, "none")],
         num_layers=values.randaug_layer,
         magnitude=values.randaug_mag,
         cutout=values.cutout_op,
@@ -600,7 +285,7 @@ def _augment_config(values, name):
 
 def _step_config(values, num_classes):
     temperature = values.teacher_softmax_temp
-    hard = temperature == _HARD_LABELS
+    hard = temperature == HARD_LABELS
     if not hard and temperature <= 0:
         raise ValueError(
             "--teacher_softmax_temp must be > 0, or -1 for hard labels. "

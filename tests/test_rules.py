@@ -75,9 +75,7 @@ def test_library_code_neither_prints_nor_asserts_nor_reads_flags(path):
 @pytest.mark.parametrize("path", MODULES, ids=str)
 def test_files_and_functions_stay_small(path):
     text = (ROOT / path).read_text()
-    # The table of flags is one list by its nature.
-    limit = 600 if path.name == "flags.py" else 430
-    assert len(text.splitlines()) <= limit
+    assert len(text.splitlines()) <= 430
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.FunctionDef) and "flags" not in node.name:
             body = node.body[1:] if ast.get_docstring(node) else node.body
@@ -209,13 +207,16 @@ def write_photos(folder):
             image.save(folder / name / f"{number}.jpg")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_every_command_of_the_readme_runs(tmp_path):
     commands = [c for c in readme_commands() if not c.startswith(LEFT_OUT)]
     assert any(c.startswith("scripts/quickstart.sh") for c in commands)
     bin_dir = tmp_path / "bin"
     bin_dir.mkdir()
-    (bin_dir / "python").symlink_to(sys.executable)
+    python = bin_dir / "python"
+    # No link: a virtual environment is found by where its Python lies.
+    python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+    python.chmod(0o755)
     environment = {
         **os.environ,
         "PATH": f"{bin_dir}:{os.environ['PATH']}",
