@@ -20,6 +20,7 @@ CORE = [
     "numpy>=1.26.0,<2.6" + NEW,
     "tensorflow-datasets>=4.9.3,<5",
     "tensorflow-metadata>=1.17.3,<1.21",
+    "importlib_resources>=5.0,<8",
     "absl-py>=1.4,<3",
     "Pillow>=9.5,<14",
 ]

@@ -6,6 +6,7 @@ wrong into one readable line on stderr and exit code 1.
 """
 
 import functools
+import math
 import os
 import sys
 import textwrap
@@ -37,6 +38,16 @@ class FlagGroup:
     def _declare(self, define, name, *args, **kwargs):
         define(name, *args, flag_values=self._flag_values, **kwargs)
         self._flag_values[name].group = self._title
+
+    def float(self, name, *args, **kwargs):
+        """Declares a flag of a finite number; None stays None."""
+        self._declare(flags.DEFINE_float, name, *args, **kwargs)
+        flags.register_validator(
+            name,
+            lambda value: value is None or math.isfinite(value),
+            message="must be a finite number.",
+            flag_values=self._flag_values,
+        )
 
     def __getattr__(self, kind):
         return functools.partial(
@@ -80,14 +91,17 @@ def _describe_flag(flag):
     )
 
 
-def run(main, define_flags):
+def run(main, define_flags, *, positional=False):
     """Runs a command and exits the process with its status.
 
     Args:
-        main: Called with the parsed `absl.flags.FLAGS`. ValueError, OSError and
+        main: Called with the parsed `absl.flags.FLAGS`, and with `positional`
+            the list of the arguments that are no flags. ValueError, OSError and
             TensorFlow's own errors end in one line and exit code 1; with
             `--verbosity=1` the traceback is logged too.
         define_flags: Called with `absl.flags.FLAGS` before parsing.
+        positional: Whether arguments that are no flags are taken, before,
+            between and behind flags; otherwise they are refused.
     """
     # TensorFlow's C++ start-up messages look like errors and are none; real
     # ones arrive as Python exceptions.
@@ -96,15 +110,16 @@ def run(main, define_flags):
     logging.set_verbosity(logging.INFO)
     # Progress goes to the terminal as plain lines, not as log records.
     logging.get_absl_handler().setFormatter(None)
+    flags.FLAGS.set_gnu_getopt(positional)
     app.run(
-        lambda _: _call(main),
+        lambda argv: _call(main, *([argv[1:]] if positional else [])),
         flags_parser=lambda argv: _parse(
-            argv, sys.modules[main.__module__].__doc__
+            argv, sys.modules[main.__module__].__doc__, positional
         ),
     )
 
 
-def _parse(argv, main_doc):
+def _parse(argv, main_doc, positional):
     if _HELP_WORDS.intersection(argv[1:]):
         sys.stdout.write(format_help(main_doc, flags.FLAGS) + "\n")
         sys.exit(0)
@@ -112,14 +127,14 @@ def _parse(argv, main_doc):
         rest = flags.FLAGS(argv)
     except flags.Error as error:
         _fail(str(error))
-    if rest[1:]:
+    if rest[1:] and not positional:
         _fail(f"Unexpected argument {rest[1]!r}; flags start with `--`.")
     return rest
 
 
-def _call(main):
+def _call(main, *arguments):
     try:
-        main(flags.FLAGS)
+        main(flags.FLAGS, *arguments)
     except (ValueError, OSError) as error:
         logging.debug("Traceback of the error below:", exc_info=True)
         _fail(str(error))

@@ -1,13 +1,43 @@
-"""Makes a JPEG that TensorFlow decodes of whatever Pillow reads."""
+"""Makes files that TensorFlow decodes of whatever Pillow reads.
 
+What TensorFlow decodes to the same pixels anyway is kept byte by byte: JPEG
+files in RGB or grey and, for evaluation, still PNG files of 8 bits in RGB or
+grey. Whatever else is converted to 8-bit RGB by one rule: the first frame of an
+animation; palettes looked up; transparency dropped, not blended; 16-bit grey
+and colour by their high byte; CMYK and other colour spaces as
+`PIL.Image.Image.convert` does. EXIF orientation is ignored, as TensorFlow and
+the original code ignore it; a TIFF alone is turned as its tag says, since
+Pillow does that while it decodes.
+"""
+
+import concurrent.futures
 import io
 
 import numpy as np
 from PIL import Image
 
+from data_prep import files
+
 # Modes of JPEG files that `tf.io.decode_jpeg(channels=3)` turns into RGB.
 _PLAIN_JPEG_MODES = ("RGB", "L")
+# A photo with further pictures behind it, as telephones write, is "MPO".
+_JPEG_FORMATS = ("JPEG", "MPO")
 _JPEG_QUALITY = 100
+_WHY_DROPPED = {
+    "dropped:missing": "no such file",
+    "dropped:folder": "a folder",
+    "dropped:empty": "an empty file",
+    "dropped:not_image": "no image",
+    "dropped:undecodable": "truncated or damaged",
+    "dropped:too_large": "too many pixels",
+}
+# Opening a file waits for the disk or the network, not for the processor.
+_READERS = 16
+_HEADER_BYTES = 26
+# A PNG's header ends in depth and colour type: grey and RGB at 8 bits.
+_PLAIN_PNG_HEADERS = (bytes([8, 0]), bytes([8, 2]))
+# What a complete file ends with.
+_ENDS = {"JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
 
 
 def to_jpeg(data, image_size=None):
@@ -24,29 +54,140 @@ def to_jpeg(data, image_size=None):
         "dropped:not_image", "dropped:undecodable", "dropped:too_large" (more
         pixels than Pillow takes for an honest image).
     """
-    if not data:
-        return None, "dropped:empty"
+    image, reason = _open(io.BytesIO(data))
+    if image is None:
+        return None, reason
     try:
-        image = Image.open(io.BytesIO(data))
+        image.load()
+        shrink = image_size is not None and min(image.size) > image_size
+        plain = _is_plain_jpeg(image)
+        if plain and not shrink:
+            return data, "kept"
+        reason = "resized" if plain else _converted(image)
+        rgb = _to_rgb(image)
+        if shrink:
+            rgb = _shrink(rgb, image_size)
+        return _encode(
+            rgb, "JPEG", quality=_JPEG_QUALITY, subsampling=0
+        ), reason
+    except Exception:  # Pillow's plug-ins raise anything on malformed pixels.
+        return None, "dropped:undecodable"
+
+
+def to_lossless(data):
+    """Returns an image as a plain JPEG or PNG file of unchanged pixels.
+
+    Args:
+        data: bytes of an image file.
+
+    Returns:
+        (bytes or None, reason), reasons as in `to_jpeg`: "kept" for what is
+        plain already and thus not decoded here, "converted:<format>" for a
+        PNG made of anything else.
+    """
+    image, reason = _open(io.BytesIO(data))
+    if image is None:
+        return None, reason
+    if _is_plain(image, data[:_HEADER_BYTES]):
+        return data, "kept"
+    try:
+        # Fast compression: the file lives as long as one batch.
+        encoded = _encode(_to_rgb(image), "PNG", compress_level=1)
+        return encoded, _converted(image)
+    except Exception:  # As above.
+        return None, "dropped:undecodable"
+
+
+def inspect(path):
+    """Returns the reason `to_lossless` would give, without decoding the image.
+
+    Reads the header and the end of the file; only a plain file that does not
+    end as its format does is decoded. Damage further inside stays unseen.
+
+    Args:
+        path: Local or remote file.
+
+    Returns:
+        "kept", "converted:<format>", or "dropped:<why>", where "missing" and
+        "folder" join the reasons of `to_jpeg`.
+    """
+    if files.is_dir(path):
+        return "dropped:folder"
+    if not files.exists(path):
+        return "dropped:missing"
+    with files.open_file(path, "rb") as file:
+        header = file.read(_HEADER_BYTES)
+        file.seek(0)
+        image, reason = _open(file)
+        if image is None:
+            return reason
+        if not _is_plain(image, header):
+            return _converted(image)
+        position, end = file.tell(), _ENDS[image.format]
+        file.seek(files.size(path) - len(end))
+        if file.read(len(end)) == end:
+            return "kept"
+        file.seek(position)
+        return "kept" if _is_decodable(image) else "dropped:undecodable"
+
+
+def find_unreadable(paths):
+    """Inspects image files; see `inspect` for what that finds.
+
+    Args:
+        paths: Local or remote files.
+
+    Returns:
+        List of "path (why)" of those that cannot be read, in the same order.
+    """
+    with concurrent.futures.ThreadPoolExecutor(_READERS) as pool:
+        reasons = list(pool.map(inspect, paths))
+    return [
+        f"{path} ({describe_reason(reason)})"
+        for path, reason in zip(paths, reasons)
+        if reason in _WHY_DROPPED
+    ]
+
+
+def describe_reason(reason):
+    """Returns a "dropped:..." reason in words."""
+    return _WHY_DROPPED[reason]
+
+
+def _is_decodable(image):
+    try:
+        image.load()
+    except Exception:  # As above.
+        return False
+    return True
+
+
+def _open(file):
+    """Returns (lazily read image or None, reason why there is none)."""
+    if not file.read(1):
+        return None, "dropped:empty"
+    file.seek(0)
+    try:
+        return Image.open(file), None
     except Image.DecompressionBombError:
         return None, "dropped:too_large"
     except Exception:  # Pillow's plug-ins raise anything on malformed headers.
         return None, "dropped:not_image"
-    try:
-        image.load()
-        shrink = image_size is not None and min(image.size) > image_size
-        plain = image.format == "JPEG" and image.mode in _PLAIN_JPEG_MODES
-        if plain and not shrink:
-            return data, "kept"
-        reason = "resized" if plain else f"converted:{image.format.lower()}"
-        rgb = _to_rgb(image)
-        if shrink:
-            rgb = _shrink(rgb, image_size)
-        encoded = io.BytesIO()
-        rgb.save(encoded, "JPEG", quality=_JPEG_QUALITY, subsampling=0)
-        return encoded.getvalue(), reason
-    except Exception:  # As above, for malformed pixels.
-        return None, "dropped:undecodable"
+
+
+def _is_plain_jpeg(image):
+    return image.format in _JPEG_FORMATS and image.mode in _PLAIN_JPEG_MODES
+
+
+def _is_plain(image, header):
+    if image.format != "PNG":
+        return _is_plain_jpeg(image)
+    # Pillow's mode does not tell 16-bit colour from 8-bit colour.
+    return header.endswith(_PLAIN_PNG_HEADERS) and not image.is_animated
+
+
+def _converted(image):
+    return f"converted:{image.format.lower()}"
 
 
 def _to_rgb(image):
@@ -61,3 +202,9 @@ def _shrink(image, image_size):
     scale = image_size / min(image.size)
     size = [max(image_size, round(side * scale)) for side in image.size]
     return image.resize(size, Image.BICUBIC)
+
+
+def _encode(image, image_format, **options):
+    encoded = io.BytesIO()
+    image.save(encoded, image_format, **options)
+    return encoded.getvalue()

@@ -10,11 +10,11 @@ import collections
 import concurrent.futures
 import dataclasses
 import hashlib
-import json
 import os
 
 from absl import logging
 
+from data_prep import class_names as class_names_lib
 from data_prep import (
     command_line,
     files,
@@ -190,8 +190,11 @@ def find_classes(config):
 
 
 def _read_class_list(path, folders):
-    names = _read_names(path)
-    if len(set(names)) != len(names) or not names:
+    try:
+        names = class_names_lib.read_class_names(path)
+    except (FileNotFoundError, ValueError) as error:
+        raise type(error)(f"--class_list_file={path}: {error}") from error
+    if len(set(names)) != len(names):
         raise ValueError(
             f"--class_list_file={path} must list each class once. Received: "
             f"{len(names)} names, {len(set(names))} different."
@@ -200,28 +203,6 @@ def _read_class_list(path, folders):
         raise ValueError(
             f"--class_list_file={path} lacks {len(unknown)} of the class "
             f"folders: {', '.join(unknown[:5])}."
-        )
-    return tuple(names)
-
-
-def _read_names(path):
-    if not files.exists(path):
-        raise FileNotFoundError(f"--class_list_file={path}: no such file.")
-    try:
-        text = files.read_bytes(path).decode()
-        if not path.endswith(".json"):
-            return [line.strip() for line in text.splitlines() if line.strip()]
-        names = json.loads(text)
-    except ValueError as error:
-        kind = "JSON" if path.endswith(".json") else "text"
-        raise ValueError(
-            f"--class_list_file={path}: not valid {kind}: {error}."
-        ) from error
-    if not isinstance(names, list) or not all(
-        isinstance(name, str) for name in names
-    ):
-        raise ValueError(
-            f"--class_list_file={path}: must hold one JSON list of strings."
         )
     return names
 

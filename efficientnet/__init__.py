@@ -19,6 +19,13 @@ _MODULE_OF_NAME = {
     "noise_seed": "noise",
     "EfficientNet": "model",
     "build_model": "model",
+    "Tf1Checkpoint": "tf1_checkpoint",
+    "describe_tf1_checkpoint": "tf1_checkpoint",
+    "is_tf1_checkpoint": "tf1_checkpoint",
+    "load_tf1_checkpoint": "tf1_checkpoint",
+    "save_tf1_checkpoint": "tf1_checkpoint",
+    "freeze_batch_norm": "freezing",
+    "freeze_layers": "freezing",
 }
 
 __all__ = sorted(_MODULE_OF_NAME)

@@ -8,6 +8,7 @@ from efficientnet import config as config_lib
 from efficientnet import layers, scaling
 from efficientnet.keras_version import require_keras_2
 from efficientnet.noise import SeededDropout
+from efficientnet.normalization import GROUP_BY_RULE
 
 require_keras_2()
 
@@ -59,6 +60,7 @@ def build_model(
     mean_rgb=None,
     stddev_rgb=None,
     image_size=None,
+    num_shards_per_group=None,
 ):
     """Builds a model with fresh weights.
 
@@ -87,6 +89,9 @@ def build_model(
         image_size: Height and width of the input, in pixels, as a static
             shape. None leaves them open: images of any size may be fed, and
             the size to feed is `get_config(name).image_size`.
+        num_shards_per_group: Which replicas share the statistics of batch
+            normalization: -2 all, k >= 1 groups of k, -1 or None the original's
+            rule (see `normalization.replicas_per_group`).
 
     Returns:
         An `EfficientNet`, a functional `tf.keras.Model`: float32
@@ -111,7 +116,9 @@ def build_model(
         **{key: value for key, value in overrides.items() if value is not None},
     )
     images = tf.keras.Input([image_size, image_size, 3], name="images")
-    outputs = _pooled_features(config, images)
+    if num_shards_per_group is None:
+        num_shards_per_group = GROUP_BY_RULE
+    outputs = _pooled_features(config, images, num_shards_per_group)
     if include_top:
         outputs = SeededDropout(
             config.dropout_rate, dtype=tf.float32, name="dropout"
@@ -125,11 +132,12 @@ def build_model(
     return EfficientNet(images, outputs, name=name)
 
 
-def _pooled_features(config, images):
+def _pooled_features(config, images, num_shards_per_group):
     """Returns float32 [batch, channels] of symbolic images."""
     batch_norm = {
         "batch_norm_momentum": config.batch_norm_momentum,
         "batch_norm_epsilon": config.batch_norm_epsilon,
+        "num_shards_per_group": num_shards_per_group,
     }
     outputs = layers.PixelNormalization(
         config.mean_rgb, config.stddev_rgb, name="normalization"

@@ -3,7 +3,11 @@
 import tensorflow as tf
 from absl import logging
 
-from noisy_student import moving_average
+import efficientnet
+from data_prep import files
+from noisy_student import config, moving_average
+
+_HEAD = "head/dense/"
 
 
 class CheckpointManager:
@@ -49,14 +53,17 @@ class CheckpointManager:
 
 
 def find_checkpoint(path):
-    """Returns the checkpoint prefix that `path` names.
+    """Returns the checkpoint prefix, or the archive, that `path` names.
 
     Args:
-        path: A checkpoint prefix, or a directory whose latest one is meant.
+        path: A checkpoint prefix, a directory whose latest one is meant, or a
+            `.tar.gz` of a released one.
 
     Raises:
         FileNotFoundError: If there is no checkpoint there.
     """
+    if path.endswith(config.ARCHIVE_SUFFIXES) and files.exists(path):
+        return path
     if tf.io.gfile.isdir(path):
         latest = tf.train.latest_checkpoint(path)
         if latest is None:
@@ -70,28 +77,57 @@ def find_checkpoint(path):
     return path
 
 
-def load_weights(model, path, *, use_ema=True):
-    """Loads the weights of a training run into a model.
+def fingerprint(checkpoint):
+    """Returns a short digest that tells a checkpoint from another.
+
+    Args:
+        checkpoint: What `find_checkpoint` returned.
+    """
+    archive = checkpoint.endswith(config.ARCHIVE_SUFFIXES)
+    return files.fingerprint([checkpoint if archive else f"{checkpoint}.index"])
+
+
+def load_weights(model, path, *, use_ema=True, head="load"):
+    """Loads weights into a model.
 
     Args:
         model: A built model of the same architecture.
-        path: A checkpoint prefix or a run directory.
+        path: A checkpoint prefix or a run directory; or a released checkpoint
+            as `efficientnet.load_tf1_checkpoint` takes it.
         use_ema: Whether to load the moving averages, not the raw weights.
+        head: "load" takes the classifier as it is, "fresh" leaves the model's
+            own, whatever the number of classes in the checkpoint, and
+            "drop_background" takes a released classifier without its first
+            class.
 
     Returns:
-        The checkpoint prefix that was read.
+        The checkpoint that was read.
 
     Raises:
         FileNotFoundError: If there is no checkpoint.
         ValueError: If it does not hold every weight of the model, each with
             its shape.
     """
+    if efficientnet.is_tf1_checkpoint(path):
+        efficientnet.load_tf1_checkpoint(model, path, use_ema, head=head)
+        return path
     prefix = find_checkpoint(path)
+    if head == "drop_background":
+        raise ValueError(
+            f"{prefix!r} was not made by the original code: it has no "
+            "background class to drop."
+        )
     if use_ema:
         # Restores the shadows straight into the weights, without a copy.
         shadows = tf.train.Checkpoint()
-        shadows.shadows = moving_average.named_weights(model)
+        shadows.shadows = {
+            name: weight
+            for name, weight in moving_average.named_weights(model).items()
+            if head == "load" or not name.startswith(_HEAD)
+        }
         checkpoint = tf.train.Checkpoint(moving_average=shadows)
+    elif head == "fresh":
+        raise ValueError("A fresh classifier needs the moving averages.")
     else:
         checkpoint = tf.train.Checkpoint(model=model)
     _restore(checkpoint, prefix, partial=True)

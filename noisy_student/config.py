@@ -11,6 +11,27 @@ from typing import Optional
 
 LABEL_TYPES = ("soft", "hard")
 AUGMENTATIONS = ("none", "randaugment", "autoaugment")
+CROP_PADDINGS = ("32", "proportional")
+ARCHIVE_SUFFIXES = (".tar.gz", ".tgz")
+CHECKPOINT_HEADS = ("load", "drop_background", "fresh")
+EXPORT_FORMATS = (
+    "keras",
+    "h5",
+    "saved_model",
+    "tflite",
+    "tflite_float16",
+    "tflite_int8",
+)
+# The flags that ask for a network, by the field of `ModelConfig`.
+FLAG_OF_MODEL_FIELD = {
+    "model_name": "model_name",
+    "num_classes": "num_label_classes",
+    "image_size": "input_image_size",
+    "width_coefficient": "width_coefficient",
+    "depth_coefficient": "depth_coefficient",
+    "small_image": "small_image_model",
+    "crop_padding": "crop_padding",
+}
 
 
 def _require(condition, name, rule, value):
@@ -34,6 +55,10 @@ class ModelConfig:
         small_image: The variant for 32x32 images.
         mean_rgb: Subtracted from the pixels, three values in 0-255.
         stddev_rgb: Divides them afterwards, three values in 0-255.
+        crop_padding: The centre crop of an evaluated image, one of
+            `CROP_PADDINGS`; see `preprocessing.preprocess_for_eval`.
+        num_shards_per_group: Which replicas share the statistics of batch
+            normalization; see `efficientnet.build_model`.
     """
 
     model_name: str
@@ -46,8 +71,16 @@ class ModelConfig:
     small_image: bool = False
     mean_rgb: Optional[tuple] = None
     stddev_rgb: Optional[tuple] = None
+    crop_padding: str = "32"
+    num_shards_per_group: int = -1
 
     def __post_init__(self):
+        _require(
+            self.crop_padding in CROP_PADDINGS,
+            "crop_padding",
+            f"one of {CROP_PADDINGS}",
+            self.crop_padding,
+        )
         _require(self.num_classes >= 2, "num_classes", ">= 2", self.num_classes)
         _require(self.image_size >= 8, "image_size", ">= 8", self.image_size)
         for name in ("width_coefficient", "depth_coefficient"):
@@ -231,6 +264,28 @@ class OptimizerConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class FreezeConfig:
+    """Which weights of an initialised network stay as they are.
+
+    Attributes:
+        trainable_blocks: Blocks, counted from the last one, that are trained
+            together with the head; 0 trains the classifier alone, None
+            everything.
+        batch_norm: Whether batch normalization is frozen in trained layers
+            too.
+    """
+
+    trainable_blocks: Optional[int] = None
+    batch_norm: bool = False
+
+    def __post_init__(self):
+        blocks = self.trainable_blocks
+        _require(
+            blocks is None or blocks >= 0, "trainable_blocks", ">= 0", blocks
+        )
+
+
+@dataclasses.dataclass(frozen=True)
 class TrainConfig:
     """One training run.
 
@@ -244,6 +299,9 @@ class TrainConfig:
         teacher: The online teacher's network; None when labels are stored.
         teacher_checkpoint: Its weights.
         init_checkpoint: Weights the student starts from; None for scratch.
+        init_head: What becomes of their classifier, one of
+            `CHECKPOINT_HEADS`; see `checkpoints.load_weights`.
+        freeze: Which of the weights are not trained.
         batch_size: Labeled images per step over all replicas.
         train_steps: Steps of the run.
         num_train_images: Labeled images per epoch; None until the records
@@ -265,6 +323,8 @@ class TrainConfig:
     teacher: Optional[ModelConfig] = None
     teacher_checkpoint: Optional[str] = None
     init_checkpoint: Optional[str] = None
+    init_head: str = "load"
+    freeze: FreezeConfig = FreezeConfig()
     batch_size: int = 4096
     train_steps: int = 109474
     num_train_images: Optional[int] = None
@@ -288,6 +348,20 @@ class TrainConfig:
         ):
             value = getattr(self, name)
             _require(value is None or value >= 1, name, ">= 1", value)
+        _require(
+            self.init_head in CHECKPOINT_HEADS,
+            "init_head",
+            f"one of {CHECKPOINT_HEADS}",
+            self.init_head,
+        )
+        frozen = self.freeze != FreezeConfig()
+        if self.init_checkpoint is None and (
+            frozen or self.init_head != "load"
+        ):
+            raise ValueError(
+                "Frozen weights and a replaced classifier need "
+                "`init_checkpoint`: without it every weight is random."
+            )
         online = self.step.pseudo_labels.online
         if online != (self.teacher is not None):
             raise ValueError(

@@ -1,11 +1,15 @@
 """Evaluators: functions (model, batches) -> dict of floats."""
 
+import numpy as np
 import tensorflow as tf
 
-from data_prep import records
-from noisy_student import input_pipeline, preprocessing
+from noisy_student import input_pipeline, labeled_images, preprocessing
 
 _TOP_K = 5
+
+
+class LabelError(ValueError):
+    """A label is none of the model's classes."""
 
 
 def evaluate(model, batches, *, strategy=None):
@@ -13,9 +17,9 @@ def evaluate(model, batches, *, strategy=None):
 
     Args:
         model: A `tf.keras.Model`: float [b, h, w, 3] -> logits [b, classes].
-        batches: Iterable of dicts `images`, `labels` (int64, 0-based) and
-            `mask` (float32, 0 for padding); distributed if `strategy` is
-            given.
+        batches: Iterable of dicts `images` (pixels in [0, 255]), `labels`
+            (int64, 0-based) and `mask` (float32, 0 for padding); distributed
+            if `strategy` is given.
         strategy: The `tf.distribute` strategy the model was built under;
             None runs on one replica.
 
@@ -24,7 +28,9 @@ def evaluate(model, batches, *, strategy=None):
         classes), `loss` (mean cross entropy) and `num_images`.
 
     Raises:
-        ValueError: If there is no image.
+        LabelError: If a label is not below the number of classes.
+        ValueError: If there is no image, or the first batch's pixels are
+            scaled to [0, 1] (`preprocessing.check_pixel_range`).
     """
     strategy = strategy or tf.distribute.get_strategy()
 
@@ -41,8 +47,14 @@ def evaluate(model, batches, *, strategy=None):
 
     totals = {}
     for batch in batches:
+        if not totals:
+            parts = strategy.experimental_local_results(batch["images"])
+            preprocessing.check_pixel_range(np.concatenate(parts))
         for name, value in count_all(batch).items():
             totals[name] = totals.get(name, 0.0) + float(value)
+        if totals["bad_labels"]:
+            raise LabelError("A label is none of the model's classes.")
+    totals.pop("bad_labels", None)
     num_images = totals.pop("num_images", 0.0)
     if not num_images:
         raise ValueError("There is no image to evaluate.")
@@ -51,49 +63,70 @@ def evaluate(model, batches, *, strategy=None):
     return figures
 
 
-def evaluate_split(model, model_config, data, *, strategy, batch_size):
-    """Evaluates a model on the evaluation split of a `DataConfig`.
+def evaluate_split(
+    model, model_config, data, *, strategy, batch_size, class_names=None
+):
+    """Evaluates a model on the labeled images of a `DataConfig`.
 
     Args:
         model: The network, built under `strategy`.
         model_config: Its `config.ModelConfig`.
-        data: `config.DataConfig`; `eval_split` is read.
+        data: `config.DataConfig`; `label_data_dir` and `eval_split` are read,
+            as `labeled_images.open_source` says.
         strategy: `tf.distribute` strategy.
         batch_size: Images per step over all replicas; rounded up to a
             multiple of the replicas.
+        class_names: Names of the class folders of an image folder in label
+            order; None takes those the folder implies.
 
     Returns:
         What `evaluate` returns.
+
+    Raises:
+        FileNotFoundError: If there are no images.
+        ValueError: If some of them cannot be evaluated; it names them.
     """
-
-    def parse(serialized):
-        record = records.parse_labeled(serialized)
-        # Stored labels are 1-based.
-        return {**record, "label": record["label"] - 1}
-
-    batches = input_pipeline.distribute_eval_batches(
+    source = labeled_images.open_source(
+        data.label_data_dir,
+        split=data.eval_split,
+        num_classes=model_config.num_classes,
+        class_names=class_names,
+    )
+    source.check()
+    view = preprocessing.eval_view(model_config)
+    batches = input_pipeline.distribute_elements(
         strategy,
-        records.list_shards(data.label_data_dir, data.eval_split),
-        preprocessing.eval_view(model_config),
-        parse=parse,
+        source.elements,
+        view,
+        parse=source.parse,
+        num_images=source.num_images,
         batch_size=batch_size,
     )
-    return evaluate(model, batches, strategy=strategy)
+    try:
+        return evaluate(model, batches, strategy=strategy)
+    except (LabelError, tf.errors.InvalidArgumentError):
+        source.explain_failure(view, model_config.num_classes)
+        raise
 
 
 def _counts(logits, batch):
     logits = tf.cast(logits, tf.float32)
-    labels, mask = batch["labels"], batch["mask"]
+    mask, classes = batch["mask"], logits.shape[-1]
+    labels = tf.clip_by_value(batch["labels"], 0, classes - 1)
     hits = tf.equal(tf.argmax(logits, axis=-1), labels)
     losses = tf.nn.sparse_softmax_cross_entropy_with_logits(
         labels=labels, logits=logits
     )
+    # The cross entropy of a label out of range is an error or NaN, depending
+    # on the device.
+    bad = tf.cast(tf.not_equal(labels, batch["labels"]), tf.float32)
     counts = {
         "num_images": tf.reduce_sum(mask),
+        "bad_labels": tf.reduce_sum(mask * bad),
         "top_1": tf.reduce_sum(mask * tf.cast(hits, tf.float32)),
         "loss": tf.reduce_sum(mask * losses),
     }
-    if logits.shape[-1] > _TOP_K:
+    if classes > _TOP_K:
         in_top = tf.math.in_top_k(labels, logits, _TOP_K)
         counts["top_5"] = tf.reduce_sum(mask * tf.cast(in_top, tf.float32))
     return counts

@@ -5,9 +5,12 @@ Read by `flags.py` alone.
 
 from data_prep import command_line
 from efficientnet import config as efficientnet_config
+from noisy_student import config as config_lib
 from noisy_student import tasks
 
-MODES = ("train", "eval", "train_and_eval", "predict")
+# What needs trained weights.
+LOADING_MODES = ("eval", "predict", "export")
+MODES = ("train", "train_and_eval", *LOADING_MODES, "info")
 AUGMENT_NAMES = {
     "none": "none",
     "v1": "randaugment",
@@ -24,7 +27,8 @@ def define_flags(flag_values):
         "mode",
         "train_and_eval",
         MODES,
-        "Train, evaluate, do both, or label unlabeled shards.",
+        "Train, evaluate, do both, label unlabeled shards, export a network, "
+        "or describe it.",
     )
     group.string(
         "model_dir",
@@ -41,6 +45,7 @@ def define_training_flags(flag_values):
     _define_data_flags(flag_values)
     _define_model_flags(flag_values)
     _define_schedule_flags(flag_values)
+    _define_initialization_flags(flag_values)
     _define_noise_flags(flag_values)
     _define_pseudo_label_flags(flag_values)
     _define_hardware_flags(flag_values)
@@ -60,7 +65,12 @@ def _define_data_flags(flag_values):
         sorted(tasks.TASKS),
         "Dataset; it sets image statistics, sizes and splits.",
     )
-    group.string("label_data_dir", None, "Directory of the labeled shards.")
+    group.string(
+        "label_data_dir",
+        None,
+        "Directory of the labeled shards; to evaluate, also a folder of class "
+        "folders, a text file of paths and labels, or tfds:NAME.",
+    )
     group.string(
         "unlabel_data_dir",
         None,
@@ -72,7 +82,8 @@ def _define_data_flags(flag_values):
     group.string(
         "eval_split",
         None,
-        "Prefix of the shards to evaluate; none takes the task's.",
+        "Prefix of the shards to evaluate, or a split of tfds:NAME; none takes "
+        "the task's.",
     )
     group.integer(
         "num_label_classes", 1000, "Number of classes.", lower_bound=2
@@ -123,6 +134,25 @@ def _define_model_flags(flag_values):
         "small_image_model",
         False,
         "Use the variant for 32x32 images, on images as they are stored.",
+    )
+    group.integer(
+        "num_shards_per_group",
+        -1,
+        "Replicas that share batch norm statistics: a number, -2 for all, -1 "
+        "for each alone up to 8 and groups of an eighth of them beyond.",
+        lower_bound=-2,
+    )
+    group.enum(
+        "crop_padding",
+        "32",
+        config_lib.CROP_PADDINGS,
+        "Evaluate the centre, size / (size + padding) of the shorter side; "
+        "proportional pads by a seventh of the size.",
+    )
+    group.boolean(
+        "advprop_preprocessing",
+        False,
+        "Scale pixels to [-1, 1], as AdvProp's checkpoints need.",
     )
 
 
@@ -181,12 +211,6 @@ def _define_schedule_flags(flag_values):
         lower_bound=0.0,
         upper_bound=0.999,
     )
-    group.boolean(
-        "init_model", False, "Start from the weights of init_model_path."
-    )
-    group.string(
-        "init_model_path", None, "Checkpoint or run directory to start from."
-    )
     group.integer(
         "iterations_per_loop",
         1000,
@@ -206,6 +230,38 @@ def _define_schedule_flags(flag_values):
         "Seed of initialisation, order, augmentation and noise.",
         lower_bound=0,
         upper_bound=2**31 - 1,
+    )
+
+
+def _define_initialization_flags(flag_values):
+    group = command_line.FlagGroup("Weights to start from", flag_values)
+    group.boolean(
+        "init_model", False, "Start from the weights of init_model_path."
+    )
+    group.string(
+        "init_model_path",
+        None,
+        "Run directory, or released checkpoint, to start from.",
+    )
+    group.enum(
+        "checkpoint_head",
+        "load",
+        config_lib.CHECKPOINT_HEADS,
+        "Load a classifier as it is, without its first (background) class, or "
+        "train a fresh one for other classes.",
+    )
+    group.integer(
+        "trainable_blocks",
+        None,
+        "Train only the head and that many of the last blocks; 0 trains the "
+        "classifier alone.",
+        lower_bound=0,
+    )
+    group.boolean(
+        "freeze_batch_norm",
+        None,
+        "Keep batch normalization as loaded; none does with a fresh "
+        "classifier.",
     )
 
 
@@ -287,7 +343,7 @@ def _define_online_teacher_flags(flag_values):
 
 
 def _define_evaluation_flags(flag_values):
-    group = command_line.FlagGroup("Evaluation and labelling", flag_values)
+    group = command_line.FlagGroup("Use of a trained network", flag_values)
     group.integer(
         "steps_per_eval",
         3000,
@@ -297,10 +353,29 @@ def _define_evaluation_flags(flag_values):
     group.string(
         "checkpoint",
         None,
-        "Weights to evaluate or label with; none takes the latest of "
-        "model_dir.",
+        "Run directory or released checkpoint (prefix, directory or .tar.gz); "
+        "none takes the latest of model_dir.",
     )
-    group.string("output_dir", None, "Directory of the prediction shards.")
+    group.boolean(
+        "use_ema", True, "Use the moving averages, not the raw weights."
+    )
+    group.string(
+        "output_dir",
+        None,
+        "Directory of what predict, export and (optionally) eval write.",
+    )
+    group.list(
+        "export_formats",
+        list(config_lib.EXPORT_FORMATS[:3]),
+        f"Formats to export, of {', '.join(config_lib.EXPORT_FORMATS)}.",
+    )
+    group.integer(
+        "export_samples",
+        100,
+        "Images of label_data_dir that exported networks are tried on; int8 "
+        "takes its ranges from them.",
+        lower_bound=1,
+    )
 
 
 def _define_hardware_flags(flag_values):

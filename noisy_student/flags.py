@@ -16,11 +16,15 @@ from noisy_student import presets, run_dir, tasks
 from noisy_student.flag_declarations import (
     AUGMENT_NAMES,
     HARD_LABELS,
+    LOADING_MODES,
     define_flags,
     define_training_flags,
 )
 
 __all__ = ["define_flags", "define_training_flags"]
+
+# AdvProp's networks take pixels scaled to [-1, 1].
+_ADVPROP_RGB = (127.5, 127.5, 127.5)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,8 +37,12 @@ class RunConfig:
         checkpoint: Weights to evaluate or label with; None takes the latest
             of `model_dir`.
         output_dir: Where `predict` writes.
-        image_size: Image size asked for by a flag; it overrides that of a
-            trained network in `eval` and `predict`.
+        use_ema: Whether the loaded weights are the moving averages.
+        checkpoint_head: What becomes of a loaded classifier.
+        given_model: Fields of `config.ModelConfig` that flags ask for, by
+            name; a checkpoint may not contradict them.
+        export_formats: What `export` writes.
+        export_samples: Most images that it looks at.
         train: The training run; its data and model serve the other modes.
         hardware: How to find the devices.
     """
@@ -43,9 +51,38 @@ class RunConfig:
     model_dir: Optional[str]
     checkpoint: Optional[str]
     output_dir: Optional[str]
-    image_size: Optional[int]
+    use_ema: bool
+    checkpoint_head: str
+    given_model: dict
+    export_formats: tuple
+    export_samples: int
     train: config_lib.TrainConfig
     hardware: config_lib.HardwareConfig
+
+    def __post_init__(self):
+        for name in self.export_formats:
+            if name not in config_lib.EXPORT_FORMATS:
+                raise ValueError(
+                    "--export_formats must be of "
+                    f"{', '.join(config_lib.EXPORT_FORMATS)}. "
+                    f"Received: {name!r}."
+                )
+        labeled = self.train.data.label_data_dir
+        if "tflite_int8" in self.export_formats and labeled is None:
+            raise ValueError(
+                "--export_formats=tflite_int8 needs --label_data_dir: it takes "
+                "the ranges of activations from real images."
+            )
+        if self.mode in LOADING_MODES and self.checkpoint_head == "fresh":
+            raise ValueError(
+                "--checkpoint_head=fresh is for training: a new classifier "
+                f"answers at random in --mode={self.mode}."
+            )
+
+    @property
+    def weights_path(self):
+        """The checkpoint or run whose weights are used, None without any."""
+        return _first(self.checkpoint, self.model_dir)
 
 
 class Values:
@@ -122,7 +159,11 @@ def config_from_flags(flag_values):
         model_dir=values.model_dir,
         checkpoint=values.checkpoint,
         output_dir=values.output_dir,
-        image_size=values.input_image_size,
+        use_ema=values.use_ema,
+        checkpoint_head=values.checkpoint_head,
+        given_model=_given_model(values),
+        export_formats=tuple(values.export_formats),
+        export_samples=values.export_samples,
         train=train_config(values),
         hardware=hardware_config(values),
     )
@@ -164,7 +205,7 @@ def train_config(values):
         ),
         teacher=_teacher_config(values),
         teacher_checkpoint=values.teacher_model_path,
-        init_checkpoint=_init_checkpoint(values),
+        **_initialization(values),
         batch_size=values.train_batch_size,
         train_steps=train_steps,
         num_train_images=_first(
@@ -201,9 +242,27 @@ def model_config(values):
         dropout_rate=values.dropout_rate,
         stochastic_depth_rate=values.stochastic_depth_rate,
         small_image=task.small_image or values.small_image_model,
-        mean_rgb=task.mean_rgb,
-        stddev_rgb=task.stddev_rgb,
+        crop_padding=values.crop_padding,
+        num_shards_per_group=values.num_shards_per_group,
+        **_pixel_statistics(values),
     )
+
+
+def _pixel_statistics(values):
+    if values.advprop_preprocessing:
+        return {"mean_rgb": _ADVPROP_RGB, "stddev_rgb": _ADVPROP_RGB}
+    task = tasks.get_task(values.task_name)
+    return {"mean_rgb": task.mean_rgb, "stddev_rgb": task.stddev_rgb}
+
+
+def _given_model(values):
+    given = {
+        field: values.given(flag)
+        for field, flag in config_lib.FLAG_OF_MODEL_FIELD.items()
+    }
+    if values.advprop_preprocessing:
+        given.update(_pixel_statistics(values))
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def _teacher_config(values):
@@ -231,34 +290,33 @@ def _teacher_config(values):
 
 
 def with_trained_models(run):
-    """Replaces networks by those of the runs whose weights are loaded.
+    """Replaces networks by those that checkpoints belong to.
 
     Args:
         run: `RunConfig`.
 
     Returns:
-        `RunConfig`: in `eval` and `predict` its model, and always its online
-        teacher, are what the checkpoint's own run says, where there is one.
+        `RunConfig`: where trained weights are used, its model, and always its
+        online teacher, are what the checkpoint says.
+
+    Raises:
+        ValueError: If flags say something else.
     """
     train = run.train
     if train.teacher is not None:
         trained = run_dir.trained_model_config(train.teacher_checkpoint)
         train = dataclasses.replace(train, teacher=trained or train.teacher)
-    if run.mode in ("eval", "predict"):
-        path = _first(run.checkpoint, run.model_dir)
-        trained = run_dir.trained_model_config(path)
-        model = trained or _at_evaluation_size(train.model)
-        if run.image_size is not None:
-            model = dataclasses.replace(model, image_size=run.image_size)
+    if run.mode in LOADING_MODES and run.weights_path is not None:
+        from noisy_student import models
+
+        model = models.resolve(
+            run.weights_path,
+            head=run.checkpoint_head,
+            fallback=train.model,
+            **run.given_model,
+        )
         train = dataclasses.replace(train, model=model)
     return dataclasses.replace(run, train=train)
-
-
-def _at_evaluation_size(model):
-    row = efficientnet_config.get_config(model.model_name)
-    if model.small_image or model.image_size != row.train_image_size:
-        return model
-    return dataclasses.replace(model, image_size=row.image_size)
 
 
 def _data_config(values):
@@ -306,12 +364,25 @@ def _step_config(values, num_classes):
     )
 
 
-def _init_checkpoint(values):
+def _initialization(values):
+    """Returns the fields of `TrainConfig` about given weights."""
     if not values.init_model:
-        return None
+        for name in ("trainable_blocks", "freeze_batch_norm"):
+            if getattr(values, name) is not None:
+                raise ValueError(f"--{name} needs --init_model.")
+        return {}
     if values.init_model_path is None:
         raise ValueError("--init_model needs --init_model_path.")
-    return values.init_model_path
+    head = values.checkpoint_head
+    return {
+        "init_checkpoint": values.init_model_path,
+        "init_head": head,
+        "freeze": config_lib.FreezeConfig(
+            trainable_blocks=values.trainable_blocks,
+            # One's own few images have worse statistics than ImageNet's.
+            batch_norm=_first(values.freeze_batch_norm, head == "fresh"),
+        ),
+    }
 
 
 def _first(*candidates):

@@ -166,17 +166,17 @@ def per_replica_batch_size(batch_size, replicas):
 
 
 def eval_batches(
-    shards, view, *, parse, per_replica_batch_size, num_records, context=None
+    elements, view, *, parse, per_replica_batch_size, num_images, context=None
 ):
     """Returns the batches of an evaluation: each image once, then padding.
 
     Args:
-        shards: Paths of TFRecord files.
+        elements: Unbatched `tf.data.Dataset`, an element per image, in an
+            order that is the same in every input pipeline.
         view: image_bytes -> float32 [h, w, 3].
-        parse: serialized record -> dict with `image_bytes` and perhaps
-            `label` (int64).
+        parse: element -> dict with `image_bytes` and perhaps `label` (int64).
         per_replica_batch_size: Images of one batch.
-        num_records: Records in all shards.
+        num_images: Number of elements.
         context: `tf.distribute.InputContext`; each pipeline takes its share
             of every step and all replicas get the same number of batches.
 
@@ -187,28 +187,28 @@ def eval_batches(
     """
     replicas = context.num_replicas_in_sync if context else 1
     pipelines = context.num_input_pipelines if context else 1
-    steps = -(-num_records // (per_replica_batch_size * replicas))
+    steps = -(-num_images // (per_replica_batch_size * replicas))
     num_batches = steps * (replicas // pipelines)
 
     @tf.autograph.experimental.do_not_convert
-    def look(serialized):
-        record = parse(serialized)
+    def look(element):
+        record = parse(element)
         return {
             "images": view(record["image_bytes"]),
             "labels": tf.cast(record.get("label", 0), tf.int64),
             "mask": tf.constant(1.0),
         }
 
-    dataset = tf.data.TFRecordDataset(list(shards))
+    dataset = elements
     if pipelines > 1:
         # Pipelines share every step, so that the replicas' batches, one after
-        # the other, are in the order of the records.
+        # the other, are in the order of the elements.
         share = per_replica_batch_size * (replicas // pipelines)
         reader = context.input_pipeline_id
         dataset = (
             dataset.enumerate()
             .filter(lambda index, _: index // share % pipelines == reader)
-            .map(lambda _, serialized: serialized)
+            .map(lambda _, element: element)
         )
     dataset = dataset.map(look, num_parallel_calls=tf.data.AUTOTUNE)
     padding = tf.nest.map_structure(
@@ -222,25 +222,48 @@ def eval_batches(
 
 
 def distribute_eval_batches(strategy, shards, view, *, parse, batch_size):
-    """Returns `eval_batches` of all replicas of a strategy.
+    """Returns `eval_batches` of TFRecord shards, for all replicas.
 
     Args:
         strategy: `tf.distribute` strategy.
         shards: Paths of TFRecord files.
         view: image_bytes -> float32 [h, w, 3].
+        parse: serialized record -> dict, as in `eval_batches`.
+        batch_size: As in `distribute_elements`.
+    """
+    return distribute_elements(
+        strategy,
+        lambda: tf.data.TFRecordDataset(list(shards)),
+        view,
+        parse=parse,
+        num_images=sum(map(records.count_records, shards)),
+        batch_size=batch_size,
+    )
+
+
+def distribute_elements(
+    strategy, elements, view, *, parse, num_images, batch_size
+):
+    """Returns `eval_batches` of all replicas of a strategy.
+
+    Args:
+        strategy: `tf.distribute` strategy.
+        elements: Function without arguments that returns the dataset of
+            `eval_batches`.
+        view: image_bytes -> float32 [h, w, 3].
         parse: As in `eval_batches`.
+        num_images: Number of elements.
         batch_size: Images per step over all replicas; rounded up to a
             multiple of the replicas.
     """
-    num_records = sum(map(records.count_records, shards))
     replicas = strategy.num_replicas_in_sync
     return strategy.distribute_datasets_from_function(
         lambda context: eval_batches(
-            shards,
+            elements(),
             view,
             parse=parse,
             per_replica_batch_size=-(-batch_size // replicas),
-            num_records=num_records,
+            num_images=num_images,
             context=context,
         )
     )

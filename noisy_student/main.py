@@ -7,6 +7,7 @@ For example:
 """
 
 import dataclasses
+import sys
 
 from absl import logging
 
@@ -21,6 +22,9 @@ def main(flag_values):
     run = flags_lib.config_from_flags(flag_values)
     preflight.check_paths(run)
     run = flags_lib.with_trained_models(run)
+    if run.mode == "info":
+        _describe(run)
+        return
     # TensorFlow is imported only now: a wrong flag must not wait for it.
     from noisy_student import strategy as strategy_lib
 
@@ -30,15 +34,23 @@ def main(flag_values):
     _MODES[run.mode](run, strategy)
 
 
+def _describe(run):
+    from noisy_student import info
+
+    card = info.model_card(run.train.model, batch_size=run.train.batch_size)
+    sys.stdout.write(info.format_card(card) + "\n")
+
+
 def _train(run, strategy):
     from noisy_student import train
 
     train.check(run.train, strategy)
-    run_dir.claim(run.model_dir, config_lib.to_dict(run.train))
-    if run_dir.read_report(run.model_dir) is not None:
+    finished = run_dir.claim(run.model_dir, config_lib.to_dict(run.train))
+    evaluate = run.mode == "train_and_eval"
+    # What `train` finished, `train_and_eval` has still to evaluate.
+    if finished and ("eval/top_1" in finished or not evaluate):
         logging.info("%s is finished.", run.model_dir)
         return
-    evaluate = run.mode == "train_and_eval"
     figures = train.train(run.train, strategy, run.model_dir, evaluate=evaluate)
     run_dir.write_report(
         run.model_dir,
@@ -48,36 +60,55 @@ def _train(run, strategy):
     )
 
 
-def _evaluate(run, strategy):
-    from noisy_student import evaluate, models
+def _load(run, strategy):
+    from noisy_student import models
 
-    path = run.checkpoint or run.model_dir
-    model_config = run.train.model
     with strategy.scope():
-        model = models.load(model_config, path)
+        return models.load(
+            run.train.model,
+            run.weights_path,
+            use_ema=run.use_ema,
+            head=run.checkpoint_head,
+        )
+
+
+def _evaluate(run, strategy):
+    from noisy_student import evaluate
+
     figures = evaluate.evaluate_split(
-        model,
-        model_config,
+        _load(run, strategy),
+        run.train.model,
         run.train.data,
         strategy=strategy,
         batch_size=run.train.eval_batch_size,
     )
+    split = run.train.data.eval_split
     for name, value in figures.items():
-        logging.info("%s/%s: %s", run.train.data.eval_split, name, value)
+        logging.info("%s/%s: %s", split, name, value)
+    if run.output_dir is not None:
+        report = {
+            **{f"{split}/{name}": value for name, value in figures.items()},
+            "checkpoint": run.weights_path,
+            "use_ema": run.use_ema,
+            "model": config_lib.to_dict(run.train.model),
+            "data": config_lib.to_dict(run.train.data),
+        }
+        run_dir.write_report(run.output_dir, run_dir.add_versions(report))
 
 
 def _predict(run, strategy):
     from noisy_student import predict
 
-    path = run.checkpoint or run.model_dir
     manifest = predict.predict(
         predict.PredictConfig(
             model=run.train.model,
-            checkpoint=path,
+            checkpoint=run.weights_path,
             input_dir=run.train.data.unlabel_data_dir,
             split=run.train.data.unlabel_split,
             output_dir=run.output_dir,
             batch_size=run.train.eval_batch_size,
+            use_ema=run.use_ema,
+            head=run.checkpoint_head,
         ),
         strategy,
     )
@@ -86,7 +117,23 @@ def _predict(run, strategy):
     )
 
 
+def _export(run, strategy):
+    from noisy_student import export
+
+    samples = export.read_samples(
+        run.train.data, run.train.model, run.export_samples
+    )
+    config = export.ExportConfig(
+        model=run.train.model,
+        checkpoint=run.weights_path,
+        output_dir=run.output_dir,
+        formats=run.export_formats,
+    )
+    export.export(config, _load(run, strategy), samples)
+
+
 _MODES = {
+    "export": _export,
     "train": _train,
     "train_and_eval": _train,
     "eval": _evaluate,

@@ -1,9 +1,17 @@
 """From a `ModelConfig` to a network, with or without its weights."""
 
+import dataclasses
+
 from absl import logging
 
 import efficientnet
-from noisy_student import checkpoints
+from noisy_student import checkpoints, run_dir
+from noisy_student import config as config_lib
+
+# Released twice, at two sizes, under one scope.
+_AMBIGUOUS_SCOPE = "efficientnet-l2"
+# What may differ between the training and the use of a network.
+_VIEW = ("image_size", "crop_padding")
 
 
 def build(model):
@@ -20,19 +28,47 @@ def build(model):
         mean_rgb=model.mean_rgb,
         stddev_rgb=model.stddev_rgb,
         image_size=model.image_size,
+        num_shards_per_group=model.num_shards_per_group,
     )
 
 
-def load(model, checkpoint):
-    """Returns the network of a `ModelConfig` with a run's averaged weights.
+def freeze(network, settings):
+    """Freezes what a `config.FreezeConfig` says."""
+    blocks = settings.trainable_blocks
+    if blocks is not None:
+        num_blocks = sum("blocks_" in layer.name for layer in network.layers)
+        if blocks > num_blocks:
+            raise ValueError(
+                f"--trainable_blocks={blocks}: {network.name} has {num_blocks} "
+                "blocks."
+            )
+        efficientnet.freeze_layers(
+            network, num_blocks - blocks, head=blocks == 0
+        )
+    if settings.batch_norm:
+        efficientnet.freeze_batch_norm(network)
+
+
+def load(model, checkpoint, *, use_ema=True, head="load"):
+    """Returns the network of a `ModelConfig` with weights of a checkpoint.
+
+    Args:
+        model: `config.ModelConfig`.
+        checkpoint: Of a run or a released one; see
+            `checkpoints.load_weights` for it and what follows.
+        use_ema: Whether to load the moving averages.
+        head: What becomes of the checkpoint's classifier.
 
     Raises:
         FileNotFoundError: If there is no checkpoint.
         ValueError: If the checkpoint does not fit.
     """
     network = build(model)
-    prefix = checkpoints.load_weights(network, checkpoint)
-    logging.info("Loaded the averaged weights of %s.", prefix)
+    found = checkpoints.load_weights(
+        network, checkpoint, use_ema=use_ema, head=head
+    )
+    kind = "averaged" if use_ema else "raw"
+    logging.info("Loaded the %s weights of %s.", kind, found)
     return network
 
 
@@ -43,3 +79,83 @@ def load_teacher(config):
     teacher = load(config.teacher, config.teacher_checkpoint)
     teacher.trainable = False
     return teacher
+
+
+def resolve(checkpoint, *, head="load", fallback=None, **given):
+    """Returns the `ModelConfig` of the network a checkpoint belongs to.
+
+    A run's own configuration is taken as it is, but for the view of images. A
+    released checkpoint tells the architecture and the number of classes. Where
+    neither says, the size of images is that of evaluation.
+
+    Args:
+        checkpoint: As in `load`.
+        head: As in `load`.
+        fallback: `config.ModelConfig` with what the checkpoint does not tell;
+            None takes the table's.
+        **given: Fields of `config.ModelConfig` that the user asks for; None
+            counts as not given.
+
+    Raises:
+        FileNotFoundError: If there is no checkpoint.
+        ValueError: If the checkpoint does not tell, or tells something else
+            than what is given.
+    """
+    given = {name: v for name, v in given.items() if v is not None}
+    trained = run_dir.trained_model_config(checkpoint)
+    if trained is not None:
+        return _with_view(trained, checkpoint, given)
+    if efficientnet.is_tf1_checkpoint(checkpoint):
+        found = efficientnet.describe_tf1_checkpoint(checkpoint)
+        told = {
+            "model_name": given.get("model_name")
+            or _released_name(checkpoint, found.scope)
+        }
+        if found.num_classes is not None:
+            dropped = head == "drop_background"
+            told["num_classes"] = found.num_classes - dropped
+    elif fallback is not None:
+        told = {"model_name": fallback.model_name}
+    else:
+        raise ValueError(
+            f"--checkpoint={checkpoint}: no config.json beside it says which "
+            "network it is of."
+        )
+    size = efficientnet.get_config(told["model_name"]).image_size
+    if fallback is None:
+        fallback = config_lib.ModelConfig(told["model_name"], 1000, size)
+    elif not fallback.small_image:
+        told["image_size"] = size
+    return dataclasses.replace(fallback, **{**told, **given})
+
+
+def _with_view(trained, checkpoint, given):
+    """Returns a run's network with another view of images, if one is given."""
+    for name, value in given.items():
+        used = getattr(trained, name)
+        if name not in _VIEW and value != used:
+            flag = config_lib.FLAG_OF_MODEL_FIELD.get(
+                name, "advprop_preprocessing"
+            )
+            raise ValueError(
+                f"--{flag} asks for {value}, but the network of "
+                f"--checkpoint={checkpoint} was trained with {used}."
+            )
+    return dataclasses.replace(
+        trained, **{name: given[name] for name in _VIEW if name in given}
+    )
+
+
+def _released_name(checkpoint, scope):
+    if scope == _AMBIGUOUS_SCOPE:
+        raise ValueError(
+            f"--checkpoint={checkpoint} is of {scope}, which evaluates at 800 "
+            "pixels as --model_name=efficientnet-l2 and at 475 as "
+            "--model_name=efficientnet-l2_475: say which."
+        )
+    if scope not in efficientnet.MODEL_NAMES:
+        raise ValueError(
+            f"--checkpoint={checkpoint}: its scope {scope!r} is no model; say "
+            "which one with --model_name."
+        )
+    return scope

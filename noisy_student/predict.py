@@ -27,11 +27,14 @@ class PredictConfig:
 
     Attributes:
         model: The teacher.
-        checkpoint: Its weights.
+        checkpoint: Its weights; see `checkpoints.load_weights` for them and
+            the last two.
         input_dir: Directory of the unlabeled shards.
         split: Prefix of their names.
         output_dir: Directory of the prediction shards.
         batch_size: Images per step over all replicas.
+        use_ema: Whether to label with the moving averages.
+        head: What becomes of the checkpoint's classifier.
     """
 
     model: config_lib.ModelConfig
@@ -40,6 +43,8 @@ class PredictConfig:
     split: str
     output_dir: str
     batch_size: int = 8
+    use_ema: bool = True
+    head: str = "load"
 
     def __post_init__(self):
         if self.batch_size < 1:
@@ -74,14 +79,18 @@ def predict(config, strategy):
         config={
             "model": config_lib.to_dict(config.model),
             "checkpoint": prefix,
-            "weights": files.fingerprint([f"{prefix}.index"]),
+            "weights": checkpoints.fingerprint(prefix),
+            "use_ema": config.use_ema,
+            "head": config.head,
             "input_dir": config.input_dir,
             "images": files.fingerprint(inputs),
         },
     )
     if writer.pending:
         with strategy.scope():
-            teacher = models.load(config.model, prefix)
+            teacher = models.load(
+                config.model, prefix, use_ema=config.use_ema, head=config.head
+            )
         _label_shards(config, strategy, teacher, inputs, writer)
     return writer.finish()
 

@@ -9,6 +9,7 @@ import re
 
 from data_prep import files
 from data_prep import shards as shards_lib
+from noisy_student import config
 
 _CHECKED_RECORDS = 1000
 
@@ -27,21 +28,19 @@ def check_paths(run):
     training = run.mode in ("train", "train_and_eval")
     if training:
         _require_given("model_dir", run.model_dir, run.mode)
-        require_new_or_directory("model_dir", run.model_dir)
+        files.check_folder("model_dir", run.model_dir)
         check_training_paths(train)
-    else:
-        given = run.checkpoint is not None
-        require_checkpoint(
-            "checkpoint" if given else "model_dir",
-            run.checkpoint if given else run.model_dir,
-            run.mode,
-        )
+    elif run.mode != "info" or run.weights_path is not None:
+        flag = "model_dir" if run.checkpoint is None else "checkpoint"
+        require_checkpoint(flag, run.weights_path, run.mode)
     if run.mode == "eval":
-        require_directory("label_data_dir", train.data.label_data_dir)
+        _require_given("label_data_dir", train.data.label_data_dir, run.mode)
     if run.mode == "predict":
         require_directory("unlabel_data_dir", train.data.unlabel_data_dir)
+    if run.mode in ("predict", "export"):
         _require_given("output_dir", run.output_dir, run.mode)
-        require_new_or_directory("output_dir", run.output_dir)
+    if run.output_dir is not None:
+        files.check_folder("output_dir", run.output_dir)
 
 
 def check_training_paths(train):
@@ -72,8 +71,10 @@ def check_data(run):
     train = run.train
     if run.mode in ("train", "train_and_eval"):
         train = check_training_data(train)
-    if run.mode in ("eval", "train_and_eval"):
+    if run.mode == "train_and_eval":
         check_labeled(train, train.data.eval_split)
+    if run.mode == "eval":
+        _check_labeled_images(train)
     if run.mode == "predict":
         find_shards(
             "unlabel_data_dir",
@@ -81,6 +82,21 @@ def check_data(run):
             train.data.unlabel_split,
         )
     return train
+
+
+def _check_labeled_images(train):
+    """Checks the labels of whatever source `eval` is given."""
+    from noisy_student import labeled_images
+
+    data = train.data
+    if labeled_images.is_shards(data.label_data_dir):
+        check_labeled(train, data.eval_split)
+    else:
+        labeled_images.open_source(
+            data.label_data_dir,
+            split=data.eval_split,
+            num_classes=train.model.num_classes,
+        )
 
 
 def check_training_data(train):
@@ -187,12 +203,6 @@ def find_shards(flag, directory, split):
         raise type(error)(f"--{flag}={directory}: {error}") from error
 
 
-def require_new_or_directory(flag, path):
-    """Raises an error that names the flag if `path` is a file."""
-    if files.exists(path) and not files.is_dir(path):
-        raise ValueError(f"--{flag}={path}: this is a file, not a directory.")
-
-
 def _require_given(flag, value, mode):
     if not value:
         raise ValueError(f"--{flag} is needed for --mode={mode}.")
@@ -213,6 +223,16 @@ def require_checkpoint(flag, path, mode=None):
             f"--{flag} is needed{f' for --mode={mode}' if mode else ''}: a "
             "checkpoint or a run directory."
         )
-    in_directory = files.exists(os.path.join(path, "checkpoint"))
-    if not in_directory and not files.exists(f"{path}.index"):
+    if not has_checkpoint(path):
         raise FileNotFoundError(f"--{flag}={path}: no checkpoint there.")
+
+
+def has_checkpoint(path):
+    """Returns whether a run, a prefix or an archive with weights is there."""
+    if path.endswith(config.ARCHIVE_SUFFIXES):
+        return files.exists(path)
+    return (
+        files.exists(f"{path}.index")
+        or files.exists(os.path.join(path, "checkpoint"))
+        or bool(files.glob(os.path.join(path, "*.index")))
+    )

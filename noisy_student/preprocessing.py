@@ -13,6 +13,7 @@ import tensorflow as tf
 import autoaugment
 
 CROP_PADDING = 32
+PROPORTIONAL = "proportional"
 _SMALL_IMAGE_PADDING = 4
 
 
@@ -22,8 +23,7 @@ def preprocess_for_eval(image_bytes, image_size, *, crop_padding=CROP_PADDING):
     Args:
         image_bytes: Scalar string tensor, JPEG or PNG bytes.
         image_size: Height and width of the result in pixels.
-        crop_padding: The crop is `size / (size + crop_padding)` of the
-            shorter side.
+        crop_padding: As in `center_crop_window`.
 
     Returns:
         float32 [image_size, image_size, 3]; bicubic overshoot leaves values
@@ -34,6 +34,55 @@ def preprocess_for_eval(image_bytes, image_size, *, crop_padding=CROP_PADDING):
     """
     image = _decode(image_bytes)
     return _center_crop_and_resize(image, image_size, crop_padding)
+
+
+def center_crop_window(shape, image_size, *, crop_padding=CROP_PADDING):
+    """Returns which part of an image is evaluated.
+
+    Args:
+        shape: int32 tensor, (height, width, ...) of the image in pixels.
+        image_size: Height and width the crop will be resized to.
+        crop_padding: The crop is a square of `size / (size + crop_padding)`
+            of the shorter side; `PROPORTIONAL` is a padding of `size / 7`,
+            rounded, which crops about 0.875 at every size.
+
+    Returns:
+        int32 scalars (top, left, side) in pixels.
+
+    Source:
+        noisystudent and tensorflow/tpu `preprocessing.py:
+        _decode_and_center_crop`; the first pads by 32, the second in
+        proportion. They agree at 224.
+    """
+    if crop_padding == PROPORTIONAL:
+        crop_padding = round(image_size / 7)
+    shorter = tf.cast(tf.minimum(shape[0], shape[1]), tf.float32)
+    side = tf.cast(image_size / (image_size + crop_padding) * shorter, tf.int32)
+    return (shape[0] - side + 1) // 2, (shape[1] - side + 1) // 2, side
+
+
+def check_pixel_range(images):
+    """Refuses pixels that were scaled to [0, 1] or [-1, 1].
+
+    A batch is taken for scaled if it is floating and its largest value is
+    above 0 and at most 1. An all-black batch passes; a batch of pixels that
+    reaches 1 of 255 and no more is black to the eye, and is refused.
+
+    Args:
+        images: Tensor or array of the pixels of a whole batch.
+
+    Raises:
+        ValueError: The batch is scaled.
+    """
+    if not tf.as_dtype(images.dtype).is_floating:
+        return
+    largest = float(tf.reduce_max(images))
+    if 0 < largest <= 1:
+        raise ValueError(
+            "Models take RGB pixels in [0, 255] and normalise them themselves: "
+            "images in [0, 1] or [-1, 1] are to be scaled back. Received: a "
+            f"batch whose largest value is {largest:g}."
+        )
 
 
 def preprocess_for_train(
@@ -166,7 +215,12 @@ def eval_view(model):
         return functools.partial(
             preprocess_small_for_eval, image_size=model.image_size
         )
-    return functools.partial(preprocess_for_eval, image_size=model.image_size)
+    padding = model.crop_padding
+    return functools.partial(
+        preprocess_for_eval,
+        image_size=model.image_size,
+        crop_padding=padding if padding == PROPORTIONAL else int(padding),
+    )
 
 
 def train_view(model, augment):
@@ -228,13 +282,10 @@ def _resize(image, image_size):
 
 
 def _center_crop_and_resize(image, image_size, crop_padding):
-    shape = tf.shape(image)
-    shorter = tf.cast(tf.minimum(shape[0], shape[1]), tf.float32)
-    fraction = image_size / (image_size + crop_padding)
-    crop = tf.cast(fraction * shorter, tf.int32)
-    top = (shape[0] - crop + 1) // 2
-    left = (shape[1] - crop + 1) // 2
-    image = tf.slice(image, [top, left, 0], tf.stack([crop, crop, 3]))
+    top, left, side = center_crop_window(
+        tf.shape(image), image_size, crop_padding=crop_padding
+    )
+    image = tf.slice(image, [top, left, 0], tf.stack([side, side, 3]))
     return _resize(image, image_size)
 
 

@@ -76,8 +76,7 @@ def _first_teacher(config, strategy):
     if config.teacher is None:
         teacher = _Teacher(config.teacher_model, config.teacher_checkpoint)
         directory = run_dir.round_dir(config.work_dir, 0, "model")
-        run_dir.claim(directory, dataclasses.asdict(teacher))
-        finished = run_dir.read_report(directory)
+        finished = run_dir.claim(directory, dataclasses.asdict(teacher))
         if finished is not None:
             return teacher, finished
         figures = _evaluate(
@@ -94,8 +93,7 @@ def _train(config, settings, number, strategy):
     directory = run_dir.round_dir(config.work_dir, number, "model")
     settings = preflight.check_training_data(settings)
     train.check(settings, strategy)
-    run_dir.claim(directory, config_lib.to_dict(settings))
-    finished = run_dir.read_report(directory)
+    finished = run_dir.claim(directory, config_lib.to_dict(settings))
     if finished is not None:
         logging.info("%s is finished.", directory)
         return finished

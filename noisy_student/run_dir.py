@@ -36,6 +36,9 @@ def claim(directory, values):
         directory: Created if missing.
         values: The configuration as plain JSON values.
 
+    Returns:
+        The report of the run, if it is finished, else None.
+
     Raises:
         ValueError: If the directory holds a run with another configuration;
             the message lists the differences. A run that came to nothing, not
@@ -49,8 +52,9 @@ def claim(directory, values):
                 f"{directory!r} holds a run with other settings: {changed}. "
                 "Use another directory, or the settings it was started with."
             )
-        return
+        return read_report(directory)
     files.write_json(path, values)
+    return None
 
 
 def _is_started(directory):

@@ -170,10 +170,17 @@ def config_from_flags(flag_values):
 
 
 def _given_model(path, values):
-    """Returns the network of given weights: its run's, else the flags'."""
+    """Returns the network of given weights, as far as known; or None."""
     if path is None:
         return None
-    return run_dir.trained_model_config(path) or flags_lib.model_config(values)
+    described = flags_lib.model_config(values)
+    trained = run_dir.trained_model_config(path)
+    if trained is not None or not preflight.has_checkpoint(path):
+        return trained or described
+    # Imported here: a finished run needs no TensorFlow.
+    from noisy_student import models
+
+    return models.resolve(path, fallback=described)
 
 
 def _student_config(flag_values, number):
@@ -255,7 +262,7 @@ def _check_paths(config):
         )
     if config.filter_teacher is not None:
         preflight.require_checkpoint("filter_teacher", config.filter_teacher)
-    preflight.require_new_or_directory("work_dir", config.work_dir)
+    files.check_folder("work_dir", config.work_dir)
     if config.truth is not None:
         if not files.exists(config.truth):
             raise FileNotFoundError(

@@ -3,11 +3,13 @@
 import time
 
 import tensorflow as tf
+from absl import logging
 
 import efficientnet
 from data_prep import progress
 from noisy_student import (
     checkpoints,
+    info,
     input_pipeline,
     losses,
     models,
@@ -255,12 +257,15 @@ def train(config, strategy, model_dir, *, evaluate=False):
     Raises:
         ValueError: If the loss is not finite any more.
     """
+    logging.info("%s", info.summary(_card(config, strategy)))
     # Initial weights depend on the seed alone, not on what ran before.
     tf.keras.utils.set_random_seed(config.seed)
     with strategy.scope():
         teacher = models.load_teacher(config)
+        network = models.build(config.model)
+        models.freeze(network, config.freeze)
         state = create_state(
-            models.build(config.model),
+            network,
             build_optimizer(config),
             config.optimizer.moving_average_decay,
         )
@@ -270,9 +275,19 @@ def train(config, strategy, model_dir, *, evaluate=False):
     # Restore order: this run's own checkpoint, else given weights, else none.
     resumed = manager.restore_latest()
     if resumed is None and config.init_checkpoint is not None:
-        checkpoints.load_weights(state.model, config.init_checkpoint)
+        checkpoints.load_weights(
+            state.model, config.init_checkpoint, head=config.init_head
+        )
         state.moving_average.reset(state.model)
     return _run(config, state, teacher, manager, model_dir, evaluate)
+
+
+def _card(config, strategy):
+    images = config.batch_size
+    images += config.step.pseudo_labels.unlabeled_batch_size(images)
+    return info.model_card(
+        config.model, batch_size=-(-images // strategy.num_replicas_in_sync)
+    )
 
 
 def _run(config, state, teacher, manager, model_dir, evaluate):
@@ -307,6 +322,10 @@ def _run(config, state, teacher, manager, model_dir, evaluate):
         meter.advance(steps, _summary(metrics))
         if _is_due(step, config.save_checkpoints_steps, config):
             manager.save(step)
+    if evaluate and "eval/top_1" not in metrics:
+        # The steps were trained before, by a run that did not evaluate.
+        metrics.update(_evaluate_average(config, state))
+        log.write(step, metrics)
     return metrics
 
 

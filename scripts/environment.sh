@@ -90,7 +90,7 @@ sys.exit(importlib.util.find_spec("tensorflow") is None)'; then
 # What an installation of extra $2 into environment $1 depends on.
 stamp() {
   printf '%s %s %s\n' "$checkout" "$2" "$(check_python "$1/bin/python")"
-  cat "$checkout/setup.py"
+  printf '%s\n' "$(<"$checkout/setup.py")"
 }
 
 # Whether environment $1 has extra $2, for the present setup.py and $PYTHON.

@@ -6,6 +6,7 @@ import pathlib
 import re
 import subprocess
 import sys
+import tarfile
 
 import numpy as np
 import pytest
@@ -182,7 +183,7 @@ def readme_commands():
 
 
 # The tests cannot run themselves, nor in an environment of their own.
-LEFT_OUT = ("scripts/test.sh", "source .venv/bin/activate")
+LEFT_OUT = ("scripts/test.sh", "source .venv/bin/activate", "curl ")
 # What makes a command of minutes one of seconds.
 SHORTER = {
     "scripts/quickstart.sh": "--smoke",
@@ -193,6 +194,7 @@ SHORTER = {
     "python -m noisy_student.main --mode=train": (
         "--train_steps=4 --warmup_epochs=1"
     ),
+    "python -m noisy_student.main --mode=export": "--export_samples=2",
 }
 
 
@@ -205,6 +207,25 @@ def write_photos(folder):
             pixels = rng.integers(0, 256, (60, 80, 3), np.uint8)
             image = Image.fromarray(pixels)
             image.save(folder / name / f"{number}.jpg")
+
+
+def write_released_checkpoint(folder):
+    """Writes what the README downloads: an archive, here of fresh weights."""
+    import efficientnet
+
+    model = efficientnet.build_model("efficientnet-b0")
+    name = "noisy_student_efficientnet-b0"
+    efficientnet.save_tf1_checkpoint(model, str(folder / name / "model.ckpt"))
+    with tarfile.open(folder / f"{name}.tar.gz", "w:gz") as archive:
+        archive.add(folder / name, arcname=name)
+
+
+def write_imagenet(folder):
+    """Writes a validation set: a folder of two of the thousand classes."""
+    pixels = np.full((40, 60, 3), 128, np.uint8)
+    for synset in ("n01440764", "n15075141"):
+        (folder / synset).mkdir(parents=True)
+        Image.fromarray(pixels).save(folder / synset / "0.jpg")
 
 
 @pytest.mark.long
@@ -228,6 +249,8 @@ def test_every_command_of_the_readme_runs(tmp_path):
     for name in (*PACKAGES, "scripts", "setup.py"):
         (tmp_path / name).symlink_to(ROOT / name)
     write_photos(tmp_path / "photos")
+    write_released_checkpoint(tmp_path)
+    write_imagenet(tmp_path / "imagenet" / "validation")
     for command in commands:
         for start, extra in SHORTER.items():
             if command.startswith(start):

@@ -110,6 +110,44 @@ def test_a_bug_keeps_its_traceback(run):
     assert "KeyError: 'a bug'" in result.stderr
 
 
+POSITIONAL = """
+import sys
+from data_prep import command_line
+
+def define_flags(flag_values):
+    command_line.FlagGroup("Numbers", flag_values).integer("number", 3, "One.")
+
+def main(flag_values, arguments):
+    sys.stdout.write(repr((flag_values.number, arguments)))
+
+if __name__ == "__main__":
+    command_line.run(main, define_flags, positional=True)
+"""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ([], (3, [])),
+        (["a", "--number=4", "b c"], (4, ["a", "b c"])),
+        (["--number=4", "--", "--number=5"], (4, ["--number=5"])),
+    ],
+)
+def test_a_command_that_takes_arguments_gets_them(
+    tmp_path, arguments, expected
+):
+    path = tmp_path / "command.py"
+    path.write_text(POSITIONAL)
+    result = subprocess.run(
+        [sys.executable, str(path), *arguments],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={"PYTHONPATH": ":".join(sys.path)},
+    )
+    assert result.stdout == repr(expected)
+
+
 def test_errors_of_tensorflow_are_one_line(capsys):
     def main(flag_values):
         raise tensorflow.errors.DataLossError(None, None, "corrupted\nrecord")
@@ -144,6 +182,7 @@ def test_help_wraps_and_shows_defaults_and_choices():
 
 MODULES_WITHOUT_TENSORFLOW = (
     "balancing",
+    "class_names",
     "command_line",
     "digits",
     "files",

@@ -56,8 +56,9 @@ def test_paths_with_a_scheme_go_through_tensorflow():
 
 
 def test_removing_what_is_not_there_is_no_error(tmp_path):
-    files.remove(tmp_path / "a")
-    files.remove("ram://nowhere/a")
+    for path in (tmp_path / "a", "ram://nowhere/a"):
+        files.remove(path)
+        assert not files.exists(path)
 
 
 def test_names_of_a_missing_folder_are_none(tmp_path):

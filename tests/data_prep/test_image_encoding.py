@@ -81,3 +81,156 @@ def test_files_that_are_no_images_are_dropped_by_reason(monkeypatch):
     assert image_encoding.to_jpeg(png[: len(png) // 2]) == undecodable
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 64 * 64 // 3)
     assert image_encoding.to_jpeg(good) == (None, "dropped:too_large")
+
+
+def _encode(image, image_format, **options):
+    encoded = io.BytesIO()
+    image.save(encoded, image_format, **options)
+    return encoded.getvalue()
+
+
+def _noise(mode, seed=0):
+    return Image.open(io.BytesIO(corpus.image_bytes(seed, "PNG"))).convert(mode)
+
+
+def _deep_png(mode):
+    ramp = np.linspace(0, 65535, 96).reshape(8, 12).astype(np.uint16)
+    if mode == "I;16":
+        return _encode(Image.fromarray(ramp), "PNG"), ramp >> 8
+    # Pillow writes no 16-bit colour, TensorFlow does.
+    colour = np.stack([ramp, ramp[::-1], ramp.T.reshape(8, 12)], -1)
+    return tf.io.encode_png(colour).numpy(), colour >> 8
+
+
+PLAIN = {
+    "JPEG RGB": lambda: corpus.image_bytes(0),
+    "JPEG grey": lambda: corpus.image_bytes(0, mode="L"),
+    "JPEG progressive": lambda: _encode(
+        _noise("RGB"), "JPEG", progressive=True
+    ),
+    "PNG RGB": lambda: corpus.image_bytes(0, "PNG"),
+    "PNG grey": lambda: corpus.image_bytes(0, "PNG", "L"),
+    "PNG with a transparent colour": lambda: _encode(
+        _noise("RGB"), "PNG", transparency=(1, 2, 3)
+    ),
+    "MPO": lambda: _encode(
+        _noise("RGB"), "MPO", save_all=True, append_images=[_noise("RGB", 1)]
+    ),
+}
+CONVERTED = {
+    "JPEG CMYK": lambda: corpus.image_bytes(0, "JPEG", "CMYK"),
+    "PNG palette": lambda: corpus.image_bytes(0, "PNG", "P"),
+    "PNG alpha": lambda: corpus.image_bytes(0, "PNG", "RGBA"),
+    "PNG black and white": lambda: corpus.image_bytes(0, "PNG", "1"),
+    "PNG animated": lambda: _encode(
+        _noise("RGB"), "PNG", save_all=True, append_images=[_noise("RGB", 1)]
+    ),
+    "GIF": lambda: corpus.image_bytes(0, "GIF", "P"),
+    "GIF animated": lambda: _encode(
+        _noise("P"), "GIF", save_all=True, append_images=[_noise("P", 1)]
+    ),
+    "BMP": lambda: corpus.image_bytes(0, "BMP"),
+    "WEBP": lambda: corpus.image_bytes(0, "WEBP"),
+    "TIFF CMYK": lambda: corpus.image_bytes(0, "TIFF", "CMYK"),
+}
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_plain_files_are_kept_and_decode_alike_in_tensorflow(name, tmp_path):
+    data = PLAIN[name]()
+    assert image_encoding.to_lossless(data) == (data, "kept")
+    (tmp_path / "image").write_bytes(data)
+    assert image_encoding.inspect(tmp_path / "image") == "kept"
+    expected = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"), int)
+    assert np.abs(_decode(data) - expected).max() <= 2
+
+
+@pytest.mark.parametrize("name", CONVERTED)
+def test_others_become_lossless_pngs_of_the_first_frame(name, tmp_path):
+    data, reason = CONVERTED[name](), f"converted:{name.split()[0].lower()}"
+    encoded, told = image_encoding.to_lossless(data)
+    assert told == reason
+    (tmp_path / "image").write_bytes(data)
+    assert image_encoding.inspect(tmp_path / "image") == reason
+    first_frame = Image.open(io.BytesIO(data)).convert("RGB")
+    np.testing.assert_array_equal(
+        tf.io.decode_png(encoded), np.asarray(first_frame)
+    )
+
+
+@pytest.mark.parametrize("mode", ["I;16", "RGB"])
+def test_16_bit_pngs_keep_their_high_byte(mode):
+    data, expected = _deep_png(mode)
+    encoded, reason = image_encoding.to_lossless(data)
+    assert reason == "converted:png"
+    expected = expected.reshape(8, 12, -1)
+    np.testing.assert_array_equal(
+        tf.io.decode_png(encoded, channels=3),
+        np.broadcast_to(expected, (8, 12, 3)),
+    )
+
+
+def test_transparency_is_dropped_and_not_blended():
+    data = _encode(Image.new("RGBA", (2, 2), (200, 100, 50, 0)), "PNG")
+    encoded, _ = image_encoding.to_lossless(data)
+    assert tf.io.decode_png(encoded).numpy()[0, 0].tolist() == [200, 100, 50]
+
+
+def test_the_orientation_a_camera_noted_is_ignored():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for image_format in ("JPEG", "PNG", "WEBP"):
+        data = _encode(_noise("RGB"), image_format, exif=exif)
+        encoded, _ = image_encoding.to_lossless(data)
+        pixels = tf.io.decode_image(encoded, channels=3)
+        assert pixels.shape == (8, 12, 3)
+
+
+def _bad_files(folder):
+    good = corpus.image_bytes(0, size=(64, 64))
+    png = corpus.image_bytes(0, "PNG", size=(64, 64))
+    contents = {
+        "empty.jpg": b"",
+        "text.jpg": b"these are words",
+        "half.jpg": good[: len(good) // 2],
+        "half.png": png[: len(png) // 2],
+    }
+    for name, data in contents.items():
+        (folder / name).write_bytes(data)
+    (folder / "folder.jpg").mkdir()
+    return [*contents, "folder.jpg", "none.jpg"]
+
+
+def test_unreadable_files_are_found_without_decoding_the_others(
+    tmp_path, monkeypatch
+):
+    names = _bad_files(tmp_path)
+    (tmp_path / "good.jpg").write_bytes(corpus.image_bytes(0))
+    # Bytes behind the end, as some programs leave them, are no damage.
+    (tmp_path / "tail.jpg").write_bytes(corpus.image_bytes(1) + b"tail")
+    paths = [str(tmp_path / name) for name in [*names, "good.jpg", "tail.jpg"]]
+    whys = [
+        "an empty file",
+        "no image",
+        "truncated or damaged",
+        "truncated or damaged",
+        "a folder",
+        "no such file",
+    ]
+    assert image_encoding.find_unreadable(paths) == [
+        f"{path} ({why})" for path, why in zip(paths, whys)
+    ]
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 12 * 8 // 3)
+    assert image_encoding.find_unreadable(paths[-2:-1]) == [
+        f"{paths[-2]} (too many pixels)"
+    ]
+
+
+def test_what_cannot_be_decoded_is_not_converted_either():
+    gif = corpus.image_bytes(0, "GIF", "P", size=(64, 64))
+    assert image_encoding.to_lossless(b"") == (None, "dropped:empty")
+    assert image_encoding.to_lossless(b"words") == (None, "dropped:not_image")
+    assert image_encoding.to_lossless(gif[: len(gif) // 2]) == (
+        None,
+        "dropped:undecodable",
+    )

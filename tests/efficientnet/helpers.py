@@ -4,11 +4,13 @@ import json
 import zlib
 
 import numpy as np
+import tensorflow as tf
 
 import efficientnet
 from tests import golden_data
 
-_SHADOW = "/ExponentialMovingAverage"
+SHADOW = "/ExponentialMovingAverage"
+GLOBAL_STEP = 12345
 
 
 def build_tiny(**overrides):
@@ -27,22 +29,62 @@ def weight_names(model):
     return [weight.name.split(":")[0] for weight in model.weights]
 
 
-def assign_golden_weights(model, tag, *, shadows=False):
-    """Gives each weight of a model the golden value of its name.
+def assign_golden_weights(model, tag):
+    """Gives each weight of a model the golden raw value of its name.
 
     Args:
         model: An `EfficientNet`.
         tag: Key of the file of batch norm scales.
-        shadows: Whether to take the values of the moving averages.
     """
-    scales = json.loads(
-        golden_data.path("efficientnet_bn_scales.json").read_text()
-    )[tag]
-    scope = model.name.split("_")[0]
-    suffix = _SHADOW if shadows else ""
+    scope, scales = _scope(model), _scales(tag)
     for name, weight in zip(weight_names(model), model.weights):
-        key = f"{scope}/{name}{suffix}"
-        weight.assign(_golden_value(key, name, weight.shape.as_list(), scales))
+        shape = weight.shape.as_list()
+        weight.assign(_golden_value(f"{scope}/{name}", name, shape, scales))
+
+
+def golden_tensors(model, tag, *, slots=False):
+    """Returns what a golden checkpoint of the original holds.
+
+    Args:
+        model: An `EfficientNet` of the checkpoint's architecture.
+        tag: Key of the file of batch norm scales.
+        slots: Whether to add what the original's optimizer stores.
+
+    Returns:
+        {name: array}: raw values, moving averages, the step, slots.
+    """
+    scope, scales = _scope(model), _scales(tag)
+    trainable = {id(weight) for weight in model.trainable_weights}
+    tensors = {"global_step": np.int64(GLOBAL_STEP)}
+    for name, weight in zip(weight_names(model), model.weights):
+        shape = weight.shape.as_list()
+        for suffix in ("", SHADOW):
+            key = f"{scope}/{name}{suffix}"
+            tensors[key] = _golden_value(key, name, shape, scales)
+        if slots and id(weight) in trainable:
+            tensors[f"{scope}/{name}/RMSProp"] = np.ones(shape, np.float32)
+            tensors[f"{scope}/{name}/RMSProp_1"] = np.zeros(shape, np.float32)
+    return tensors
+
+
+def write_tf1_checkpoint(prefix, tensors):
+    """Writes named tensors as TF1's Saver does; returns the prefix, a str."""
+    tf.raw_ops.SaveV2(
+        prefix=str(prefix),
+        tensor_names=list(tensors),
+        shape_and_slices=[""] * len(tensors),
+        tensors=[tf.constant(value) for value in tensors.values()],
+    )
+    return str(prefix)
+
+
+def _scope(model):
+    return model.name.split("_")[0]
+
+
+def _scales(tag):
+    path = golden_data.path("efficientnet_bn_scales.json")
+    return json.loads(path.read_text())[tag]
 
 
 def _golden_value(key, name, shape, scales):

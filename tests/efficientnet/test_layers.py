@@ -54,8 +54,47 @@ def test_initializers_draw_afresh_and_survive_serialization(initializer_class):
 
 def test_pixels_are_normalized_by_channel():
     layer = layers.PixelNormalization((10.0, 20.0, 30.0), (1.0, 2.0, 4.0))
-    outputs = layer(tf.constant([[[[11, 24, 18]]]], tf.uint8))
-    np.testing.assert_array_equal(outputs, [[[[1.0, 2.0, -3.0]]]])
+    images = [[[[11, 24, 18], [10, 18, 42]], [[12, 20, 30], [8, 22, 34]]]]
+    outputs = layer(tf.constant(images, tf.uint8))
+    first_row = [[1.0, 2.0, -3.0], [0.0, -1.0, 3.0]]
+    second_row = [[2.0, 0.0, 0.0], [-2.0, 1.0, 1.0]]
+    np.testing.assert_array_equal(outputs, [[first_row, second_row]])
+
+
+@pytest.mark.parametrize("dtype,tolerance", [("float32", 1e-6), ("half", 2e-3)])
+def test_swish_and_its_gradient_equal_tensorflows(dtype, tolerance):
+    inputs = tf.cast(
+        tf.constant([-80.0, -9.0, -1.2785, -0.3, 0.0, 0.7, 4.0, 80.0]), dtype
+    )
+    upstream = tf.cast(tf.linspace(-2.0, 3.0, 8), dtype)
+    results = []
+    for function in (layers.swish, tf.nn.silu):
+        with tf.GradientTape() as tape:
+            tape.watch(inputs)
+            outputs = function(inputs)
+        results.append([outputs, tape.gradient(outputs, inputs, upstream)])
+    for actual, expected in zip(*results):
+        assert actual.dtype == inputs.dtype
+        np.testing.assert_allclose(
+            actual, expected, rtol=tolerance, atol=tolerance
+        )
+
+
+def test_the_gradient_of_a_mean_joins_that_of_its_inputs():
+    inputs = tf.random.stateless_normal([2, 3, 4, 5], [1, 2])
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch(inputs)
+        outputs, means = layers.with_spatial_mean(inputs)
+        loss = tf.reduce_sum(outputs**2 * tf.sin(means))
+        expected_means = tf.reduce_mean(inputs, [1, 2], keepdims=True)
+        expected_loss = tf.reduce_sum(inputs**2 * tf.sin(expected_means))
+    np.testing.assert_array_equal(outputs, inputs)
+    np.testing.assert_allclose(means, expected_means, rtol=1e-6)
+    np.testing.assert_allclose(
+        tape.gradient(loss, inputs),
+        tape.gradient(expected_loss, inputs),
+        atol=1e-5,
+    )
 
 
 def test_squeeze_excite_scales_each_channel_by_its_gate():

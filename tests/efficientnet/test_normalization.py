@@ -1,4 +1,9 @@
-"""Batch norm against the original's TPU layer."""
+"""Batch norm against the original's TPU layer, and its groups of replicas.
+
+`test_distribution.py` computes with groups; here is what needs no replicas.
+"""
+
+import types
 
 import numpy as np
 import pytest
@@ -15,9 +20,9 @@ WEIGHTS = ("gamma", "beta", "moving_mean", "moving_variance")
 WELL_CONDITIONED = slice(0, 3)
 
 
-def golden_layer(dtype=None):
+def golden_layer(**arguments):
     """Returns a layer with the golden initial weights."""
-    layer = normalization.BatchNorm(dtype=dtype)
+    layer = normalization.BatchNorm(**arguments)
     layer.build([None, 2, 2, 4])
     layer.set_weights([GOLDEN[f"init/{name}"] for name in WEIGHTS])
     return layer
@@ -102,7 +107,7 @@ def test_a_frozen_layer_works_in_inference_mode():
 
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
 def test_mixed_precision_keeps_float32_weights(policy):
-    layer = golden_layer(tf.keras.mixed_precision.Policy(policy))
+    layer = golden_layer(dtype=policy)
     outputs = layer(GOLDEN["x"], training=True)
     assert outputs.dtype == policy[len("mixed_") :]
     assert {weight.dtype for weight in layer.weights} == {tf.float32}
@@ -118,8 +123,113 @@ def test_mixed_precision_keeps_float32_weights(policy):
     [
         ({"momentum": 1.0}, "`momentum` must be in .* Received: 1.0"),
         ({"epsilon": 0.0}, "`epsilon` must be > 0. Received: 0.0"),
+        (
+            {"num_shards_per_group": 0},
+            "`num_shards_per_group` must be -2, -1 or >= 1. Received: 0",
+        ),
+        (
+            {"num_shards_per_group": -3},
+            "`num_shards_per_group` must be -2, -1 or >= 1. Received: -3",
+        ),
     ],
 )
 def test_arguments_out_of_range_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         normalization.BatchNorm(**arguments)
+
+
+@pytest.mark.parametrize(
+    "num_shards_per_group,num_replicas,expected",
+    [
+        (-1, 1, 1),
+        (-1, 8, 1),
+        (-1, 16, 8),
+        (-1, 64, 8),
+        (-1, 128, 16),
+        (-1, 2048, 256),
+        (-2, 1, 1),
+        (-2, 12, 12),
+        (1, 12, 1),
+        (4, 12, 4),
+        (12, 12, 12),
+    ],
+)
+def test_replicas_divide_into_groups(
+    num_shards_per_group, num_replicas, expected
+):
+    size = normalization.replicas_per_group(num_shards_per_group, num_replicas)
+    assert size == expected
+
+
+@pytest.mark.parametrize(
+    "num_shards_per_group,num_replicas,received",
+    [
+        (5, 12, "5, which makes groups of 5 of 12 replicas"),
+        (4, 1, "4, which makes groups of 4 of 1 replicas"),
+        (-1, 12, "-1, which makes groups of 8 of 12 replicas"),
+    ],
+)
+def test_replicas_that_do_not_divide_into_groups_are_refused(
+    num_shards_per_group, num_replicas, received
+):
+    message = f"`num_shards_per_group` must divide .* Received: {received}"
+    with pytest.raises(ValueError, match=message):
+        normalization.replicas_per_group(num_shards_per_group, num_replicas)
+
+
+def test_a_group_that_does_not_divide_is_refused_in_training_only():
+    layer = normalization.BatchNorm(num_shards_per_group=4)
+    layer(GOLDEN["x"], training=False)
+    with pytest.raises(ValueError, match="Received: 4, which makes groups"):
+        layer(GOLDEN["x"], training=True)
+
+
+def test_one_replica_is_a_group_of_its_own():
+    strategy = tf.distribute.OneDeviceStrategy("/cpu:0")
+    with strategy.scope():
+        layer = golden_layer(num_shards_per_group=normalization.ONE_GROUP)
+    alone = golden_layer(num_shards_per_group=1)
+    outputs = strategy.run(
+        layer, args=(GOLDEN["x"],), kwargs={"training": True}
+    )
+    np.testing.assert_array_equal(outputs, alone(GOLDEN["x"], training=True))
+    with strategy.scope():  # across replicas
+        outputs = layer(GOLDEN["x"], training=True)
+    np.testing.assert_array_equal(outputs, alone(GOLDEN["x"], training=True))
+    for weight, expected in zip(layer.weights, alone.weights):
+        np.testing.assert_array_equal(weight, expected)
+
+
+def fake_tpu_replica(num_replicas):
+    """Returns what a core of a TPU sees, as far as the layer looks at it."""
+    return types.SimpleNamespace(
+        strategy=object.__new__(tf.distribute.TPUStrategy),
+        num_replicas_in_sync=num_replicas,
+    )
+
+
+def assert_sums_over(tensor, groups):
+    assert tensor.op.type == "CrossReplicaSum"
+    assignment = tf.get_static_value(tensor.op.inputs[1])
+    np.testing.assert_array_equal(assignment, groups)
+
+
+def test_a_tpu_sums_over_each_group_and_so_does_the_gradient(monkeypatch):
+    monkeypatch.setattr(
+        tf.distribute, "get_replica_context", lambda: fake_tpu_replica(6)
+    )
+    groups = [[0, 1], [2, 3], [4, 5]]
+    with tf.Graph().as_default():
+        value = tf.ones([2, 5])
+        mean = normalization.group_mean(value, group_size=2)
+        assert mean.shape == [2, 5]
+        assert tf.get_static_value(mean.op.inputs[1]) == 2
+        assert_sums_over(mean.op.inputs[0], groups)
+        assert_sums_over(tf.gradients(mean, value)[0], groups)
+
+
+@pytest.mark.parametrize("num_shards_per_group", [-2, -1, 3])
+def test_the_group_size_survives_serialization(num_shards_per_group):
+    layer = normalization.BatchNorm(num_shards_per_group=num_shards_per_group)
+    restored = tf.keras.layers.deserialize(tf.keras.layers.serialize(layer))
+    assert restored.num_shards_per_group == num_shards_per_group

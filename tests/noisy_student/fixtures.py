@@ -30,52 +30,51 @@ def image_bytes(label, number):
 
 def write_labeled(directory, split, num_images, *, num_shards=2):
     """Writes labeled shards; image i has class i % NUM_CLASSES."""
-    writer = records.ShardedWriter(
-        str(directory), split, num_shards, kind="labeled", config={}
-    )
-    for shard in range(num_shards):
-        with writer.open_shard(shard) as out:
-            for i in range(shard, num_images, num_shards):
-                label = i % NUM_CLASSES + 1
-                out.write(
-                    records.labeled_example(
-                        image_bytes(label - 1, i), label, f"{split}{i}"
-                    ),
-                    label=label,
-                )
-    return writer.finish()
+
+    def record(i):
+        label = i % NUM_CLASSES + 1
+        image = image_bytes(label - 1, i)
+        return records.labeled_example(image, label, f"{split}{i}"), label
+
+    return _write(directory, split, num_images, num_shards, "labeled", record)
 
 
 def write_unlabeled(directory, split, num_images, *, num_shards=2):
     """Writes unlabeled shards of images like the labeled ones."""
-    writer = records.ShardedWriter(
-        str(directory), split, num_shards, kind="unlabeled", config={}
-    )
-    for shard in range(num_shards):
-        with writer.open_shard(shard) as out:
-            for i in range(shard, num_images, num_shards):
-                image = image_bytes(i % NUM_CLASSES, 1000 + i)
-                out.write(records.unlabeled_example(image, f"{split}{i}"))
-    return writer.finish()
+
+    def record(i):
+        image = image_bytes(i % NUM_CLASSES, 1000 + i)
+        return records.unlabeled_example(image, f"{split}{i}"), None
+
+    return _write(directory, split, num_images, num_shards, "unlabeled", record)
 
 
 def write_pseudo_labeled(directory, split, num_images, *, num_shards=2):
     """Writes pseudo-labeled shards whose labels are right."""
+
+    def record(i):
+        label = i % NUM_CLASSES
+        probs = np.full(NUM_CLASSES, 0.1, np.float32)
+        probs[label] = 0.8
+        image = image_bytes(label, 2000 + i)
+        example = records.pseudo_labeled_example(
+            image, label, 0.8, probs, f"p{i}"
+        )
+        return example, label
+
+    return _write(
+        directory, split, num_images, num_shards, "pseudo_labeled", record
+    )
+
+
+def _write(directory, split, num_images, num_shards, kind, record):
     writer = records.ShardedWriter(
-        str(directory), split, num_shards, kind="pseudo_labeled", config={}
+        str(directory), split, num_shards, kind=kind, config={}
     )
     for shard in range(num_shards):
         with writer.open_shard(shard) as out:
             for i in range(shard, num_images, num_shards):
-                label = i % NUM_CLASSES
-                probs = np.full(NUM_CLASSES, 0.1, np.float32)
-                probs[label] = 0.8
-                out.write(
-                    records.pseudo_labeled_example(
-                        image_bytes(label, 2000 + i), label, 0.8, probs, f"p{i}"
-                    ),
-                    label=label,
-                )
+                out.write(*record(i))
     return writer.finish()
 
 

@@ -1,8 +1,10 @@
+import dataclasses
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from noisy_student import config, evaluate, models
+from noisy_student import config, evaluate
 from tests.noisy_student import fixtures
 
 LOGITS = np.array(
@@ -61,33 +63,109 @@ def test_no_image_is_an_error():
         evaluate.evaluate(look_up, batches([0, 0, 0, 0], [0, 0, 0, 0]))
 
 
+@pytest.mark.parametrize("label", [-1, 7])
+def test_labels_out_of_range_are_refused(label):
+    # In the padding they do not matter.
+    batch = next(batches([0, 0, 0, label], [1, 1, 1, 0]))
+    assert evaluate.evaluate(look_up, [batch])["num_images"] == 3
+    with pytest.raises(evaluate.LabelError, match="none of the model's class"):
+        evaluate.evaluate(look_up, batches([0, 0, 0, label], [1, 1, 1, 1]))
+
+
+def test_pixels_scaled_to_one_are_refused():
+    batch = next(batches([0, 1, 0, 0], [1, 1, 1, 1]))
+    batch["images"] = batch["images"] / 3
+    with pytest.raises(ValueError, match=r"in \[0, 255\].* Received"):
+        evaluate.evaluate(look_up, [batch])
+
+
+def evaluate_tiny(
+    label_data_dir, *, model=fixtures.MODEL, strategy=None, batch_size=4
+):
+    """Evaluates a classifier of the mean colour, the same at each call."""
+    strategy = strategy or tf.distribute.get_strategy()
+    tf.keras.utils.set_random_seed(0)
+    with strategy.scope():
+        network = tf.keras.Sequential(
+            [
+                tf.keras.layers.GlobalAveragePooling2D(),
+                tf.keras.layers.Dense(model.num_classes),
+            ]
+        )
+        network.build((None, 16, 16, 3))
+    return evaluate.evaluate_split(
+        network,
+        model,
+        config.DataConfig(label_data_dir=str(label_data_dir)),
+        strategy=strategy,
+        batch_size=batch_size,
+    )
+
+
 @pytest.mark.parametrize("batch_size", [1, 4, 50])
 @pytest.mark.parametrize("replicas", [1, 2])
 def test_every_image_counts_once_for_any_batch_and_replica_count(
     tmp_path, batch_size, replicas
 ):
     fixtures.write_labeled(tmp_path, "validation", 7)
-    data = config.DataConfig(label_data_dir=str(tmp_path))
-    tf.keras.utils.set_random_seed(0)
-    reference = models.build(fixtures.MODEL)
-    expected = evaluate.evaluate_split(
-        reference,
-        fixtures.MODEL,
-        data,
-        strategy=tf.distribute.get_strategy(),
-        batch_size=7,
-    )
+    expected = evaluate_tiny(tmp_path, batch_size=7)
     strategy = (
         tf.distribute.MirroredStrategy(["/cpu:0", "/cpu:1"])
         if replicas == 2
         else tf.distribute.OneDeviceStrategy("/cpu:0")
     )
-    with strategy.scope():
-        model = models.build(fixtures.MODEL)
-    model.set_weights(reference.get_weights())
-    figures = evaluate.evaluate_split(
-        model, fixtures.MODEL, data, strategy=strategy, batch_size=batch_size
-    )
+    figures = evaluate_tiny(tmp_path, strategy=strategy, batch_size=batch_size)
     assert figures["num_images"] == 7
     assert figures["top_1"] == expected["top_1"]
     assert figures["loss"] == pytest.approx(expected["loss"], rel=1e-5)
+
+
+def as_class_folders(folder):
+    for i in range(7):
+        path = folder / "abc"[i % 3] / f"{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(fixtures.image_bytes(i % 3, i))
+    return folder
+
+
+def as_list(folder):
+    as_class_folders(folder)
+    lines = [f"{'abc'[i % 3]}/{i}.png {i % 3}\n" for i in range(7)]
+    (folder / "list.txt").write_text("".join(lines))
+    return folder / "list.txt"
+
+
+@pytest.mark.parametrize("make", [as_class_folders, as_list])
+def test_files_give_the_figures_of_the_same_records(tmp_path, make):
+    fixtures.write_labeled(tmp_path / "shards", "validation", 7)
+    expected = evaluate_tiny(tmp_path / "shards")
+    assert expected["num_images"] == 7
+    source = make(tmp_path / "files")
+    replicas = tf.distribute.MirroredStrategy(["/cpu:0", "/cpu:1"])
+    for strategy, batch_size in ((None, 1), (replicas, 4), (replicas, 50)):
+        figures = evaluate_tiny(
+            source, strategy=strategy, batch_size=batch_size
+        )
+        assert figures == pytest.approx(expected, rel=1e-5)
+
+
+def test_images_that_cannot_be_evaluated_are_named(tmp_path):
+    folder = as_class_folders(tmp_path)
+    (folder / "b" / "x.png").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"1 of 8 .*b/x.png \(an empty file"):
+        evaluate_tiny(folder)
+    large = tf.io.encode_png(np.zeros((9, 16, 3), np.uint8)).numpy()
+    (folder / "b" / "x.png").write_bytes(large)
+    with pytest.raises(
+        ValueError, match=r"1 of 8 .*b/x.png \(Shape of .*\[9,16,3\]"
+    ):
+        evaluate_tiny(folder)
+
+
+def test_a_bad_label_in_a_record_is_named(tmp_path):
+    fixtures.write_labeled(tmp_path, "validation", 3, num_shards=1)
+    few = dataclasses.replace(fixtures.MODEL, num_classes=2)
+    with pytest.raises(
+        ValueError, match=r"1 of 3 .*: record 2 \(label 2, not in 0..1\)"
+    ):
+        evaluate_tiny(tmp_path, model=few)

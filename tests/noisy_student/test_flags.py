@@ -3,6 +3,7 @@ import json
 import re
 
 import pytest
+import tensorflow as tf
 from absl import flags
 
 from noisy_student import config as config_lib
@@ -27,6 +28,9 @@ NON_DEFAULT = {
     "width_coefficient": 0.5,
     "depth_coefficient": 0.5,
     "small_image_model": True,
+    "crop_padding": "proportional",
+    "num_shards_per_group": 2,
+    "advprop_preprocessing": True,
     "train_steps": 9,
     "train_ratio": 2.0,
     "train_batch_size": 12,
@@ -38,6 +42,9 @@ NON_DEFAULT = {
     "label_smoothing": 0.0,
     "init_model": True,
     "init_model_path": "weights",
+    "checkpoint_head": "drop_background",
+    "trainable_blocks": 0,
+    "freeze_batch_norm": True,
     "iterations_per_loop": 10,
     "save_checkpoints_steps": 10,
     "steps_per_eval": 10,
@@ -57,6 +64,9 @@ NON_DEFAULT = {
     "teacher_model_path": "teacher",
     "loss_normalization": "all",
     "checkpoint": "ckpt",
+    "use_ema": False,
+    "export_formats": "h5",
+    "export_samples": 3,
     "output_dir": "out",
     "eval_batch_size": 4,
     "use_tpu": True,
@@ -70,6 +80,8 @@ NON_DEFAULT = {
 COMPANIONS = {
     "init_model": ["--init_model_path=w"],
     "init_model_path": ["--init_model"],
+    "trainable_blocks": ["--init_model", "--init_model_path=w"],
+    "freeze_batch_norm": ["--init_model", "--init_model_path=w"],
     "teacher_model_name": ["--unlabel_ratio=1", "--teacher_model_path=t"],
     "teacher_model_path": [
         "--unlabel_ratio=1",
@@ -213,7 +225,8 @@ def test_an_explicit_class_count_beats_that_of_the_task():
 def test_models_train_at_their_training_size_and_evaluate_at_their_own(
     tmp_path,
 ):
-    arguments = ["--model_name=efficientnet-l2", f"--checkpoint={tmp_path}/c"]
+    prefix = tf.train.Checkpoint(v=tf.Variable(1.0)).save(str(tmp_path / "c"))
+    arguments = ["--model_name=efficientnet-l2", f"--checkpoint={prefix}"]
     train = parsed_config("--mode=train", *arguments)
     assert train.train.model.image_size == 475
     evaluated = flags_lib.with_trained_models(
@@ -251,6 +264,26 @@ def test_a_size_asked_for_beats_that_of_the_trained_network(tmp_path):
     assert run.train.model == dataclasses.replace(model, image_size=64)
 
 
+def test_a_fresh_classifier_freezes_batch_norm_unless_told_otherwise():
+    init = ["--init_model", "--init_model_path=w"]
+    fresh = parsed_config(*init, "--checkpoint_head=fresh").train
+    assert fresh.init_head == "fresh"
+    assert fresh.freeze == config_lib.FreezeConfig(batch_norm=True)
+    told = parsed_config(
+        *init,
+        "--checkpoint_head=fresh",
+        "--nofreeze_batch_norm",
+        "--trainable_blocks=3",
+    ).train
+    assert told.freeze == config_lib.FreezeConfig(trainable_blocks=3)
+    assert parsed_config(*init).train.freeze == config_lib.FreezeConfig()
+
+
+def test_advprop_scales_pixels_to_one():
+    model = parsed_config("--advprop_preprocessing", "--task_name=svhn").train
+    assert model.model.mean_rgb == model.model.stddev_rgb == (127.5,) * 3
+
+
 def test_soft_and_hard_labels_follow_the_temperature():
     soft = parsed_config("--teacher_softmax_temp=0.5").train.step.pseudo_labels
     assert (soft.label_type, soft.temperature) == ("soft", 0.5)
@@ -264,6 +297,11 @@ def test_soft_and_hard_labels_follow_the_temperature():
         (["--preset=nothing"], "Received: 'nothing'"),
         (["--teacher_softmax_temp=0"], "--teacher_softmax_temp.*Received: 0"),
         (["--init_model"], "--init_model needs --init_model_path"),
+        (["--trainable_blocks=0"], "--trainable_blocks needs --init_model"),
+        (["--freeze_batch_norm"], "--freeze_batch_norm needs --init_model"),
+        (["--mode=eval", "--checkpoint_head=fresh"], "answers at random"),
+        (["--export_formats=h5,onnx"], "Received: 'onnx'"),
+        (["--export_formats=tflite_int8"], "needs --label_data_dir"),
         (
             ["--teacher_model_name=efficientnet-b0", "--unlabel_ratio=1"],
             "needs --teacher_model_path",

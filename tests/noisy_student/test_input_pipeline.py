@@ -188,13 +188,13 @@ def eval_batches(data_dir, batch_size, **kwargs):
     shards = records.list_shards(str(data_dir), "validation")
     return list(
         input_pipeline.eval_batches(
-            shards,
+            tf.data.TFRecordDataset(shards),
             lambda data: tf.reshape(
                 tf.cast(tf.io.decode_png(data), tf.float32), [16, 16, 3]
             ),
             parse=records.parse_labeled,
             per_replica_batch_size=batch_size,
-            num_records=7,
+            num_images=7,
             **kwargs,
         ).as_numpy_iterator()
     )

@@ -1,15 +1,18 @@
+import dataclasses
 import json
 import re
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from absl import flags, logging
 
+import efficientnet
 from data_prep import shards
 from noisy_student import flags as flags_lib
 from noisy_student import main as main_lib
-from noisy_student import run_dir
+from noisy_student import models, run_dir
 from tests.noisy_student import fixtures
 
 TINY = [
@@ -26,6 +29,16 @@ TINY = [
     "--save_checkpoints_steps=2",
     "--steps_per_eval=4",
     "--warmup_epochs=0",
+]
+
+
+# What a checkpoint without a run's configuration does not tell.
+DESCRIBED = [
+    "--task_name=custom",
+    "--input_image_size=16",
+    "--small_image_model",
+    "--width_coefficient=0.1",
+    "--depth_coefficient=0.1",
 ]
 
 
@@ -72,6 +85,18 @@ def test_a_finished_run_is_not_trained_again(trained):
     assert "eval/top_1" in run_dir.read_report(str(model_dir))
 
 
+def test_what_train_finished_train_and_eval_evaluates(trained, tmp_path):
+    data_dir, model_dir = trained
+    paths = [f"--label_data_dir={data_dir}", f"--model_dir={tmp_path}"]
+    run_main(*TINY, *paths, "--mode=train")
+    assert "eval/top_1" not in run_dir.read_report(str(tmp_path))
+    run_main(*TINY, *paths, "--mode=train_and_eval")
+    report = run_dir.read_report(str(tmp_path))
+    expected = run_dir.read_report(str(model_dir))
+    assert report["eval/top_1"] == expected["eval/top_1"]
+    assert report["train/loss"] == expected["train/loss"]
+
+
 def test_eval_reports_what_training_measured(trained, monkeypatch):
     data_dir, model_dir = trained
     expected = run_dir.read_metrics(str(model_dir))[-1]["eval/top_1"]
@@ -88,6 +113,106 @@ def test_eval_reports_what_training_measured(trained, monkeypatch):
     )
     assert f"validation/top_1: {expected}" in lines
     assert "validation/num_images: 7" in lines
+
+
+def write_images(folder):
+    """Writes class folders of the images that training saw."""
+    for label in range(fixtures.NUM_CLASSES):
+        (folder / f"class_{label}").mkdir(parents=True)
+        for number in (label, label + 3):
+            path = folder / f"class_{label}" / f"{number}.png"
+            path.write_bytes(fixtures.image_bytes(label, number))
+
+
+def test_eval_takes_a_folder_of_images_and_leaves_a_report(trained, tmp_path):
+    _, model_dir = trained
+    write_images(tmp_path / "images")
+    run_main(
+        "--mode=eval",
+        "--task_name=custom",
+        f"--label_data_dir={tmp_path}/images",
+        f"--checkpoint={model_dir}",
+        f"--output_dir={tmp_path}/report",
+    )
+    report = run_dir.read_report(str(tmp_path / "report"))
+    assert report["validation/num_images"] == 6
+    assert 0 <= report["validation/top_1"] <= 1
+    assert report["checkpoint"] == str(model_dir)
+    assert report["model"]["width_coefficient"] == 0.1
+
+
+def test_eval_with_another_network_than_the_checkpoints_is_refused(trained):
+    data_dir, model_dir = trained
+    with pytest.raises(ValueError, match="--model_name asks for .*-b4"):
+        run_main(
+            "--mode=eval",
+            "--model_name=efficientnet-b4",
+            f"--label_data_dir={data_dir}",
+            f"--checkpoint={model_dir}",
+        )
+
+
+def test_a_released_checkpoint_is_evaluated_and_fine_tuned(trained, tmp_path):
+    data_dir, _ = trained
+    model = models.build(dataclasses.replace(fixtures.MODEL, num_classes=2))
+    prefix = str(tmp_path / "model.ckpt")
+    efficientnet.save_tf1_checkpoint(model, prefix)
+    # It has two classes, the records three.
+    with pytest.raises(ValueError, match="num_label_classes=2 does not fit"):
+        run_main(
+            "--mode=eval",
+            *DESCRIBED,
+            f"--checkpoint={prefix}",
+            f"--label_data_dir={data_dir}",
+        )
+    run_main(
+        *TINY,
+        "--mode=train",
+        "--init_model",
+        f"--init_model_path={prefix}",
+        "--checkpoint_head=fresh",
+        "--trainable_blocks=1",
+        f"--label_data_dir={data_dir}",
+        f"--model_dir={tmp_path}/run",
+    )
+    tuned = models.load(fixtures.MODEL, str(tmp_path / "run"))
+    assert tuned.output_shape == (None, 3)
+    for name, is_frozen in (
+        ("stem", True),
+        ("blocks_5", True),
+        ("head", False),
+    ):
+        old, new = (
+            network.get_layer(name).conv.kernel
+            if name != "blocks_5"
+            else network.get_layer(name).project_conv.kernel
+            for network in (model, tuned)
+        )
+        assert np.array_equal(old, new) == is_frozen, name
+
+
+def test_export_writes_what_was_asked_for(trained, tmp_path):
+    data_dir, model_dir = trained
+    run_main(
+        "--mode=export",
+        "--task_name=custom",
+        f"--label_data_dir={data_dir}",
+        f"--checkpoint={model_dir}",
+        f"--output_dir={tmp_path}",
+        "--export_formats=h5,tflite",
+        "--export_samples=3",
+    )
+    report = json.loads((tmp_path / "export.json").read_text())
+    assert sorted(report["formats"]) == ["h5", "tflite"]
+    assert report["num_samples"] == 3
+    assert (tmp_path / "model.h5").exists()
+
+
+def test_info_describes_a_model_without_building_it(capsys):
+    run_main("--mode=info", "--model_name=efficientnet-l2")
+    text = capsys.readouterr().out
+    assert "480,309,308" in text
+    assert "88" in text
 
 
 def test_predict_labels_every_unlabeled_image(trained, tmp_path):
@@ -132,9 +257,12 @@ WRONG = {
     ],
     "--mode=eval --checkpoint=/no/ckpt": ["--checkpoint=/no/ckpt"],
     "--mode=predict --checkpoint=/no/ckpt": ["--checkpoint=/no/ckpt"],
+    "--mode=eval --checkpoint=/no/w.tar.gz": ["--checkpoint=/no/w.tar.gz"],
     "--init_model --init_model_path=/no/w": ["--init_model_path=/no/w"],
+    "--trainable_blocks=0": ["--trainable_blocks needs --init_model"],
+    "--train_ratio=inf": ["--train_ratio=inf", "finite"],
     "--num_label_clases=3": ["num_label_clases"],
-    "--model_dir=/etc/hosts": ["--model_dir=/etc/hosts", "not a directory"],
+    "--model_dir=/etc/hosts": ["--model_dir=/etc/hosts", "not a folder"],
     "--train_batch_size=5 --num_virtual_devices=2": [
         "--train_batch_size",
         "Received: 5",

@@ -1,10 +1,11 @@
+import dataclasses
 import re
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from noisy_student import config, preprocessing
+from noisy_student import config, models, preprocessing
 from tests import golden_data
 
 GOLDEN = np.load(golden_data.path("preprocessing_eval.npz"))
@@ -18,6 +19,10 @@ SIZES = sorted(
         for s in re.findall(r"size(\d+)_stats", name)
     }
 )
+
+
+CROPS = np.load(golden_data.path("preprocessing_crops.npz"))
+PADDINGS = {"32": 32, "proportional": preprocessing.PROPORTIONAL}
 
 
 def jpeg(number):
@@ -38,12 +43,7 @@ def test_eval_view_equals_the_original(number, size):
         prefix: image,
         f"{prefix}_topleft16": image[:16, :16],
         f"{prefix}_bottomright16": image[-16:, -16:],
-        f"{prefix}_stats_mean_std_min_max": np.concatenate(
-            [
-                f(image.astype(np.float64), axis=(0, 1))
-                for f in (np.mean, np.std, np.min, np.max)
-            ]
-        ),
+        f"{prefix}_stats_mean_std_min_max": statistics(image),
     }
     compared = [name for name in stored if name in GOLDEN.files]
     assert compared
@@ -51,6 +51,117 @@ def test_eval_view_equals_the_original(number, size):
         np.testing.assert_allclose(
             stored[name], GOLDEN[name], atol=1e-3, err_msg=name
         )
+
+
+@pytest.mark.parametrize("rule", PADDINGS)
+def test_crop_windows_equal_the_original_at_every_size(rule):
+    rows = CROPS[f"windows_{rule}"].tolist()
+    assert len(rows) == 8 * 14
+    for height, width, size, *expected in rows:
+        top, left, side = preprocessing.center_crop_window(
+            tf.constant([height, width, 3]), size, crop_padding=PADDINGS[rule]
+        )
+        assert [top, left, side, side] == expected, (height, width, size)
+
+
+def test_crop_rules_agree_at_224_only():
+    shape = tf.constant([1000, 1200, 3])
+    for size in (96, 224, 600):
+        windows = [
+            [
+                int(number)
+                for number in preprocessing.center_crop_window(
+                    shape, size, crop_padding=padding
+                )
+            ]
+            for padding in PADDINGS.values()
+        ]
+        assert (windows[0] == windows[1]) == (size == 224)
+    # 1000 * 600 / (600 + 86) and 1000 * 600 / (600 + 32).
+    assert (windows[1][2], windows[0][2]) == (874, 949)
+
+
+@pytest.mark.parametrize("number", IMAGES)
+def test_proportional_crop_equals_the_original(number):
+    data = jpeg(number)
+    shape = tf.io.extract_jpeg_shape(data)[:2].numpy()
+    rows = CROPS["windows_proportional"]
+    sizes = rows[(rows[:, :2] == shape).all(-1), 2].tolist()
+    for size, expected in zip(sizes, CROPS[f"proportional_stats_{number}"]):
+        whole = preprocessing.preprocess_for_eval(
+            data, size, crop_padding=preprocessing.PROPORTIONAL
+        )
+        # The original decodes the crop alone, which differs near its edges:
+        # in the mean by up to 0.1, in the extremes by half a level here.
+        difference = np.abs(statistics(whole) - expected)
+        assert difference[:6].max() < 0.1
+        assert difference[6:].max() < 0.5
+        top, left, side = preprocessing.center_crop_window(
+            [*shape, 3], size, crop_padding=preprocessing.PROPORTIONAL
+        )
+        part = tf.image.decode_and_crop_jpeg(
+            data, [top, left, side, side], channels=3
+        )
+        np.testing.assert_allclose(
+            statistics(preprocessing._resize(part, size)), expected, atol=1e-3
+        )
+
+
+def statistics(image):
+    """Returns mean, deviation, minimum and maximum of each channel."""
+    image = np.asarray(image, np.float64)
+    return np.concatenate(
+        [f(image, axis=(0, 1)) for f in (np.mean, np.std, np.min, np.max)]
+    )
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}])
+def test_progressive_and_grey_images_are_handled(options):
+    grey = tf.io.encode_jpeg(np.full((20, 30, 1), 77, np.uint8), **options)
+    image = preprocessing.preprocess_for_eval(grey, 8).numpy()
+    np.testing.assert_allclose(image, np.full((8, 8, 3), 77), atol=1e-3)
+
+
+def test_statistics_of_advprop_scale_pixels_to_minus_one_to_one():
+    network = models.build(
+        config.ModelConfig(
+            "efficientnet-b0",
+            2,
+            32,
+            width_coefficient=0.1,
+            depth_coefficient=0.1,
+            mean_rgb=(127.5,) * 3,
+            stddev_rgb=(127.5,) * 3,
+        )
+    )
+    pixels = np.linspace(-6, 259, 300, dtype=np.float32).reshape(1, 10, 10, 3)
+    np.testing.assert_allclose(
+        network.get_layer("normalization")(pixels),
+        pixels * 2 / 255 - 1,
+        atol=1e-6,
+    )
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("low", [0.0, -1.0])
+def test_scaled_pixels_are_refused(dtype, low):
+    images = np.linspace(low, 0.75, 48).reshape(1, 4, 4, 3).astype(dtype)
+    with pytest.raises(ValueError, match=r"in \[0, 255\].* Received: .* 0.75"):
+        preprocessing.check_pixel_range(tf.constant(images))
+
+
+@pytest.mark.parametrize(
+    "images",
+    [
+        np.zeros((2, 4, 4, 3), np.float32),
+        np.ones((2, 4, 4, 3), np.uint8),
+        np.array([-6.0, 1.5], np.float32),
+        np.array([0.0, 259.0], np.float32),
+    ],
+    ids=["all black", "integers", "dark", "overshoot"],
+)
+def test_pixels_are_not_taken_for_scaled(images):
+    assert preprocessing.check_pixel_range(images) is None
 
 
 VIEWS = {
@@ -175,6 +286,13 @@ def test_views_of_a_model_follow_its_configuration():
     clean = preprocessing.eval_view(model)(data)
     np.testing.assert_array_equal(
         clean, preprocessing.preprocess_for_eval(data, 16)
+    )
+    proportional = dataclasses.replace(model, crop_padding="proportional")
+    np.testing.assert_array_equal(
+        preprocessing.eval_view(proportional)(data),
+        preprocessing.preprocess_for_eval(
+            data, 16, crop_padding=preprocessing.PROPORTIONAL
+        ),
     )
     still = preprocessing.train_view(
         model, config.AugmentConfig(random_crop=False)

@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 import tensorflow as tf
 
 import efficientnet
@@ -201,3 +202,25 @@ def test_loop_averages_the_metrics_of_its_steps():
     for theirs, ours in METRICS.items():
         column = GOLDEN["metrics_per_step"][:, names.index(theirs)]
         np.testing.assert_allclose(metrics[ours], column.mean(), **TOLERANCE)
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_a_step_in_mixed_precision_is_near_the_originals(policy):
+    batch = golden_batch()
+    tf.keras.mixed_precision.set_global_policy(policy)
+    try:
+        state = golden_state()
+    finally:
+        tf.keras.mixed_precision.set_global_policy("float32")
+    metrics = train.train_step(state, batch, STEP_CONFIG)
+    names = list(GOLDEN["metric_names"])
+    for theirs in ("train/loss", "lab/loss", "ext/loss"):
+        ours = metrics[METRICS[theirs]]
+        expected = GOLDEN["metrics_per_step"][0, names.index(theirs)]
+        assert ours.dtype == tf.float32
+        np.testing.assert_allclose(ours, expected, rtol=0.05)
+    logits = state.model(batch["labeled_images"], training=False)
+    assert logits.dtype == tf.float32
+    for value in (logits, *state.model.weights):
+        assert value.dtype == tf.float32
+        assert np.all(np.isfinite(value))

@@ -1,0 +1,389 @@
+"""The labeled images of an evaluation, wherever they come from.
+
+`--label_data_dir` names one of four sources:
+
+a directory of TFRecord shards, local or remote;
+an image folder: its sub-folders are classes;
+a list: a text file with a line `path<space or tab>label` per image;
+`tfds:NAME`: a prepared data set of tensorflow_datasets.
+
+Each gives its images in a fixed order, one at a time. Nothing is left out: an
+image that cannot be evaluated ends the evaluation, and is named.
+"""
+
+import dataclasses
+import os
+import re
+from typing import Callable, Optional
+
+import numpy as np
+import tensorflow as tf
+from absl import logging
+
+from data_prep import (
+    class_names,
+    files,
+    image_encoding,
+    image_folder,
+    records,
+    shards,
+    tfds_dataset,
+)
+
+TFDS = "tfds:"
+CLASSES_FILE = image_folder.CLASSES_FILE
+
+_SYNSET = re.compile(r"n\d{8}")
+_NAMED = 5
+
+
+@dataclasses.dataclass(frozen=True)
+class LabeledImages:
+    """Labeled images in a fixed order.
+
+    Attributes:
+        origin: Where they come from, as messages say it.
+        num_images: How many there are.
+        num_classes: Number of classes, None if the source does not tell.
+        elements: Returns an unbatched `tf.data.Dataset`, a cheap element per
+            image, in order.
+        parse: element -> dict `image_bytes` (string, a JPEG or PNG file) and
+            `label` (int64, 0-based), for `Dataset.map`.
+        describe: Position of an image -> the name messages give it.
+        check: Raises ValueError if some images cannot be evaluated, as far
+            as that is seen without decoding them.
+    """
+
+    origin: str
+    num_images: int
+    num_classes: Optional[int]
+    elements: Callable
+    parse: Callable
+    describe: Callable
+    check: Callable = lambda: None
+
+    def dataset(self):
+        """Returns a `tf.data.Dataset` of what `parse` returns."""
+        return self.elements().map(
+            self.parse, num_parallel_calls=tf.data.AUTOTUNE
+        )
+
+    def explain_failure(self, view, num_classes):
+        """Finds the images that made an evaluation fail.
+
+        Looks at one image after the other, so it is slow.
+
+        Args:
+            view: image_bytes -> pixels.
+            num_classes: Number of classes of the model.
+
+        Raises:
+            ValueError: With the count and the first names, if there are any.
+        """
+        logging.info("Looking for images that cannot be evaluated.")
+        found = []
+        # An iterator goes on behind an element that failed.
+        images = iter(self.dataset())
+        for position in range(self.num_images):
+            problem = _problem(images, view, num_classes)
+            if problem:
+                found.append(f"{self.describe(position)} ({problem})")
+        _refuse(self.origin, found, self.num_images)
+
+
+def open_source(value, *, split, num_classes, class_names=None):
+    """Opens what `--label_data_dir` names; see the module's docstring.
+
+    An image folder's labels are the positions of its sub-folders' names in
+    `class_names`, else in the list of its `classes.json`; without either, in
+    ImageNet's classes if all are synset ids and the model has 1000 classes,
+    else among the sorted names, of which there must be `num_classes`. In a
+    list, paths are relative to the list's folder, and a label is a number
+    from 0 or, with 1000 classes, a synset id.
+
+    Args:
+        value: The value of `--label_data_dir`.
+        split: Prefix of the shards, or the split of a tfds data set.
+        num_classes: Number of classes of the model.
+        class_names: Names of the sub-folders in label order, or None.
+
+    Returns:
+        `LabeledImages`; reads names and labels, no image yet.
+
+    Raises:
+        FileNotFoundError: There is nothing, or no image, of that name.
+        ValueError: It is none of the four, or a label does not fit.
+    """
+    origin = f"--label_data_dir={value}"
+    if not value:
+        raise ValueError(
+            "--label_data_dir is needed: a directory of shards, an image "
+            "folder, a list of images, or tfds:NAME."
+        )
+    if value.startswith(TFDS):
+        return _open_tfds(origin, value[len(TFDS) :], split)
+    if files.is_dir(value):
+        if is_shards(value):
+            return _open_shards(origin, value, split)
+        return _open_folder(origin, value, num_classes, class_names)
+    if files.exists(value):
+        return _open_list(origin, value, num_classes)
+    raise FileNotFoundError(
+        f"{origin}: no such file or directory; wanted a directory of shards "
+        f"{split}-?????-of-?????, a folder of class folders, a list of "
+        "images, or tfds:NAME."
+    )
+
+
+def is_shards(value):
+    """Returns whether `--label_data_dir` names a directory of shards."""
+    return files.is_dir(value) and any(
+        map(shards.parse_name, files.list_names(value))
+    )
+
+
+def _open_shards(origin, directory, split):
+    try:
+        paths = records.list_shards(directory, split)
+    except (FileNotFoundError, ValueError) as error:
+        raise type(error)(f"{origin}: {error}") from error
+    manifest = records.read_manifest(directory, split)
+    counts = [records.count_records(path) for path in paths]
+    ends = np.cumsum(counts)
+
+    def describe(position):
+        shard = int(np.searchsorted(ends, position, side="right"))
+        first = int(ends[shard]) - counts[shard]
+        return f"{paths[shard]}: record {position - first}"
+
+    return LabeledImages(
+        origin=f"{origin}, {split}-*",
+        num_images=sum(counts),
+        num_classes=manifest.num_classes if manifest else None,
+        elements=lambda: tf.data.TFRecordDataset(paths),
+        parse=parse_record,
+        describe=describe,
+    )
+
+
+def parse_record(serialized):
+    """Parses a labeled record: `image_bytes`, `label` (int64, 0-based)."""
+    record = records.parse_labeled(serialized)
+    # Stored labels are 1-based.
+    return {"image_bytes": record["image_bytes"], "label": record["label"] - 1}
+
+
+def _open_tfds(origin, name, split):
+    try:
+        elements, num_images, num_classes = tfds_dataset.open_labeled(
+            name, split
+        )
+    except (FileNotFoundError, ValueError) as error:
+        raise type(error)(f"{origin}: {error}") from error
+    return LabeledImages(
+        origin=f"{origin}, split {split}",
+        num_images=num_images,
+        num_classes=num_classes,
+        elements=lambda: elements,
+        parse=dict,
+        describe=lambda position: f"record {position}",
+    )
+
+
+def _open_folder(origin, directory, num_classes, names):
+    folders = [
+        name
+        for name in files.list_names(directory)
+        if not name.startswith(".")
+        and files.is_dir(os.path.join(directory, name))
+    ]
+    if not folders or files.is_remote(directory):
+        raise FileNotFoundError(
+            f"{origin}: neither shards (*-?????-of-?????) nor, in a local "
+            "directory, class folders with images in them."
+        )
+    names = _label_order(origin, directory, folders, num_classes, names)
+    try:
+        found = image_folder.find_sources(directory, names)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f"{origin}: no image in its class folders."
+        ) from error
+    _log_ignored(origin, found)
+    # A broken link in a class folder is an image that should be there.
+    images = sorted(
+        (s for s in found if s.label and s.dropped != "dropped:hidden"),
+        key=lambda source: source.key,
+    )
+    if not images:
+        raise FileNotFoundError(f"{origin}: no image in its class folders.")
+    return _from_paths(
+        origin,
+        [image.path for image in images],
+        [image.label - 1 for image in images],
+        len(names),
+    )
+
+
+def _log_ignored(origin, sources):
+    for reason in ("hidden", "outside_class_folders"):
+        count = sum(s.dropped == f"dropped:{reason}" for s in sources)
+        if count:
+            logging.info("%s: ignored %d files, %s.", origin, count, reason)
+
+
+def _label_order(origin, directory, folders, num_classes, names):
+    """Returns the names of the class folders in label order, a tuple."""
+    listed = os.path.join(directory, CLASSES_FILE)
+    if names is not None:
+        where = "the class names given"
+    elif files.exists(listed):
+        names, where = class_names.read_class_names(listed), listed
+    elif num_classes == class_names.NUM_IMAGENET_CLASSES and all(
+        map(_SYNSET.fullmatch, folders)
+    ):
+        names, where = class_names.imagenet_labels(), "ImageNet's 1000 classes"
+    else:
+        names, where = folders, "its class folders"
+    if len(set(names)) < len(names):
+        raise ValueError(f"{origin}: {where} name a class twice.")
+    if unknown := [name for name in folders if name not in set(names)]:
+        raise ValueError(
+            f"{origin}: {len(unknown)} of {len(folders)} class folders are "
+            f"not among {where}: {_first(unknown)}."
+        )
+    if len(names) != num_classes:
+        raise ValueError(
+            f"{origin}: the model has {num_classes} classes, {where} hold "
+            f"{len(names)}: {_first(list(names))}. If some have no image, list "
+            f"all of them, in the order of the labels, in {listed!r}."
+        )
+    return tuple(names)
+
+
+def _open_list(origin, path, num_classes):
+    try:
+        lines = files.read_bytes(path).decode().splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{origin}: this file is no list of images (text, a line `path "
+            f"label` each): {error}."
+        ) from error
+    labels = {}
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        name, label = _parse_line(f"{origin}, line {number}", line, num_classes)
+        image = os.path.join(os.path.dirname(path), name)
+        if image in labels:
+            raise ValueError(
+                f"{origin}, line {number}: {name!r} is listed twice."
+            )
+        labels[image] = label
+    if not labels:
+        raise ValueError(f"{origin}: this list of images is empty.")
+    return _from_paths(
+        origin, list(labels), list(labels.values()), num_classes=None
+    )
+
+
+def _parse_line(where, line, num_classes):
+    parts = line.strip().rsplit(None, 1)
+    if len(parts) != 2:
+        raise ValueError(
+            f"{where}: must be `path label`. Received: {line[:80]!r}."
+        )
+    name, label = parts
+    if _SYNSET.fullmatch(label) and (
+        num_classes == class_names.NUM_IMAGENET_CLASSES
+    ):
+        position = class_names.imagenet_labels().get(label, -1)
+    else:
+        position = int(label) if label.isdecimal() else -1
+    if not 0 <= position < num_classes:
+        synset = num_classes == class_names.NUM_IMAGENET_CLASSES
+        raise ValueError(
+            f"{where}: the label must be in 0..{num_classes - 1}"
+            f"{' or a synset id of ImageNet' if synset else ''}. Received: "
+            f"{label!r}."
+        )
+    return name, position
+
+
+def _from_paths(origin, paths, labels, num_classes):
+    """Returns the `LabeledImages` of image files."""
+
+    def check():
+        _refuse(origin, image_encoding.find_unreadable(paths), len(paths))
+
+    return LabeledImages(
+        origin=origin,
+        num_images=len(paths),
+        num_classes=num_classes,
+        elements=lambda: tf.data.Dataset.from_tensor_slices(
+            {"path": paths, "label": np.array(labels, np.int64)}
+        ),
+        parse=_read_element,
+        describe=lambda position: paths[position],
+        check=check,
+    )
+
+
+def _read_element(element):
+    data = tf.io.read_file(element["path"])
+    is_jpeg = tf.equal(tf.strings.substr(data, 0, 3), b"\xff\xd8\xff")
+    # Four channels are CMYK, of which Pillow and TensorFlow think differently.
+    is_plain = tf.cond(
+        is_jpeg,
+        lambda: tf.io.extract_jpeg_shape(data)[2] < 4,
+        lambda: tf.constant(False),
+    )
+    image_bytes = tf.cond(
+        is_plain,
+        lambda: data,
+        lambda: tf.numpy_function(_to_lossless, [data], tf.string, False),
+    )
+    return {
+        "image_bytes": tf.ensure_shape(image_bytes, []),
+        "label": element["label"],
+    }
+
+
+def _to_lossless(data):
+    encoded, reason = image_encoding.to_lossless(data)
+    if encoded is None:
+        raise ValueError(image_encoding.describe_reason(reason))
+    return encoded
+
+
+def _problem(images, view, num_classes):
+    """Returns why the next image cannot be evaluated, None if it can."""
+    try:
+        image = next(images)
+        label = int(image["label"])
+        if not 0 <= label < num_classes:
+            return f"label {label}, not in 0..{num_classes - 1}"
+        view(image["image_bytes"])
+    except tf.errors.OpError as error:
+        return first_cause(error)
+    return None
+
+
+def first_cause(error):
+    """Returns the one line of a TensorFlow error that tells what is wrong."""
+    # Where it happened stands before it, a traceback behind.
+    message = re.sub(r"\{\{.*?\}\} ", "", error.message).splitlines()[0]
+    message = re.sub(r"^Error in user-defined .* Iterator::\S+: ", "", message)
+    return re.sub(r"^ValueError: | \[Op:\w+\].*$", "", message)
+
+
+def _refuse(origin, found, num_images):
+    if found:
+        raise ValueError(
+            f"{origin}: {len(found)} of {num_images} images cannot be "
+            f"evaluated, and none may be left out: {_first(found)}."
+        )
+
+
+def _first(names):
+    return ", ".join(names[:_NAMED]) + (", ..." if names[_NAMED:] else "")

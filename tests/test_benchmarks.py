@@ -1,0 +1,82 @@
+"""The benchmarks run; what they measure is for a quiet machine."""
+
+import pathlib
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from benchmarks import model as model_benchmark
+
+ROOT = pathlib.Path(__file__).parent.parent
+
+
+@pytest.mark.parametrize(
+    ("part", "title"),
+    [
+        ("inference", "B0 inference, 1 x 32x32"),
+        ("batch_norm", "Batch norm, 1 x 16x16 x 96"),
+    ],
+)
+def test_a_comparison_with_keras_prints_a_ratio(part, title):
+    command = [sys.executable, "-m", "benchmarks.model", f"--part={part}"]
+    sizes = ["--image_size=32", "--batch_size=1", "--runs=2"]
+    result = subprocess.run(
+        command + sizes, cwd=ROOT, capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stderr
+    assert re.fullmatch(
+        title + r", TensorFlow 2\.\S+: ours \d+ ms, "
+        r"tf\.keras\.\w+(\.\w+)? \d+ ms; ratio \d+\.\d{3} "
+        r"\(middle half \d+\.\d{3} to \d+\.\d{3}, 2 runs\)\n",
+        result.stdout,
+    )
+
+
+def test_a_training_step_moves_every_weight():
+    inputs = tf.keras.Input([4])
+    outputs = tf.keras.layers.Dense(3)(inputs)
+    network = tf.keras.Model(inputs, outputs)
+    before = network.get_weights()
+    step = model_benchmark.training_function(network)
+    loss = step(tf.random.uniform([2, 4]))
+    assert loss.shape == []
+    for old, new in zip(before, network.get_weights()):
+        assert np.all(old != new)
+
+
+def test_functions_take_turns():
+    calls = []
+
+    def function(name):
+        def call(images):
+            calls.append(name)
+            return images
+
+        return call
+
+    times = model_benchmark.times_by_turns(
+        [function("ours"), function("peer")], tf.zeros([]), runs=2
+    )
+    assert times.shape == (2, 2)
+    assert np.all(times > 0)
+    assert calls == ["ours", "peer", "peer", "ours"] * 2
+
+
+def test_memory_is_given_over_the_level_after_importing_tensorflow():
+    line = model_benchmark.describe_build(
+        {
+            "name": "some-model",
+            "num_weights": 250_000_000,
+            "seconds": 12.34,
+            "level": 500_000_000,
+            "peak": 1_900_000_000,
+        }
+    )
+    assert line == (
+        "some-model: built in 12.3 s; peak 1.90 GB, 1.40 GB over the 0.50 GB "
+        "after importing TensorFlow, 1.40 times its 1.00 GB of weights"
+    )
