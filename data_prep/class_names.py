@@ -72,7 +72,7 @@ def read_class_names(path):
 
 def _read_lines(path):
     try:
-        text = files.read_bytes(path).decode()
+        text = files.read_bytes(path).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(
             f"Class names: {path!r} is not text: {error}."

@@ -30,6 +30,7 @@ _WHY_DROPPED = {
     "dropped:not_image": "no image",
     "dropped:undecodable": "truncated or damaged",
     "dropped:too_large": "too many pixels",
+    "dropped:no_integers": "pixels that are not 8 or 16 bits",
 }
 # Opening a file waits for the disk or the network, not for the processor.
 _READERS = 16
@@ -52,7 +53,8 @@ def to_jpeg(data, image_size=None):
         (bytes or None, reason). Reasons: "kept" (the bytes are `data`),
         "resized", "converted:<format>", and with None "dropped:empty",
         "dropped:not_image", "dropped:undecodable", "dropped:too_large" (more
-        pixels than Pillow takes for an honest image).
+        pixels than Pillow takes for an honest image), "dropped:no_integers"
+        (floating-point or 32-bit pixels).
     """
     image, reason = _open(io.BytesIO(data))
     if image is None:
@@ -168,11 +170,15 @@ def _open(file):
         return None, "dropped:empty"
     file.seek(0)
     try:
-        return Image.open(file), None
+        image = Image.open(file)
     except Image.DecompressionBombError:
         return None, "dropped:too_large"
     except Exception:  # Pillow's plug-ins raise anything on malformed headers.
         return None, "dropped:not_image"
+    # Nobody knows which of their numbers is white. A PNG in "I" has 16 bits.
+    if image.mode == "F" or (image.mode == "I" and image.format != "PNG"):
+        return None, "dropped:no_integers"
+    return image, None
 
 
 def _is_plain_jpeg(image):

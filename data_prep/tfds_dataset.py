@@ -29,7 +29,7 @@ def open_labeled(name, split):
 
     try:
         builder = tfds.builder(name)
-    except (ValueError, ImportError) as error:
+    except (ValueError, ImportError, AssertionError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ValueError(
             f"tensorflow_datasets has no data set {name!r}: {reason}"

@@ -1,6 +1,7 @@
 """What a checkpoint by TF1's Saver holds, by name, and its single tensors."""
 
 import dataclasses
+import re
 
 import tensorflow as tf
 
@@ -67,7 +68,12 @@ class Index:
         """
         if self.step_type is None:
             return None
-        return int(self._restore(STEP, self.step_type))
+        reader = tf.train.load_checkpoint(self.prefix)
+        try:
+            # Runs no operation: devices can be configured afterwards.
+            return int(reader.get_tensor(STEP))
+        except (tf.errors.OpError, RuntimeError, IndexError) as error:
+            raise self._damaged(STEP, str(error)) from error
 
     def _restore(self, name, dtype):
         try:
@@ -80,10 +86,13 @@ class Index:
                     dtypes=[dtype],
                 )[0]
         except tf.errors.OpError as error:
-            raise ValueError(
-                f"The checkpoint {self.path!r} is truncated or damaged at "
-                f"{name!r}: {_reason(error)}"
-            ) from error
+            raise self._damaged(name, _reason(error)) from error
+
+    def _damaged(self, name, reason):
+        return ValueError(
+            f"The checkpoint {self.path!r} is truncated or damaged at "
+            f"{name!r}: {reason}"
+        )
 
 
 def is_name_based(prefix, path):
@@ -162,7 +171,8 @@ def _reader(prefix, path):
 
 def _reason(error):
     """Returns what an error of a TensorFlow operation says, in one line."""
-    return error.message.splitlines()[0].split("}} ")[-1]
+    first_line = error.message.splitlines()[0].split("}} ")[-1]
+    return re.sub(r" \[Op:\w+\].*$", "", first_line)
 
 
 def _without_suffix(name):

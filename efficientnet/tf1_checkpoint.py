@@ -21,6 +21,7 @@ from efficientnet.checkpoint_index import (
     STEP,
     first_names,
 )
+from efficientnet.model import EfficientNet
 
 _HEADS = ("load", "drop_background", "fresh")
 # Writing holds copies of about so many bytes at a time.
@@ -129,7 +130,8 @@ def load_tf1_checkpoint(model, path, use_ema=True, *, head="load"):
         if use_ema and not index.has_ema:
             raise ValueError(
                 f"`use_ema` is True, but the checkpoint {path!r} holds no "
-                "moving averages. use_ema=False loads the raw weights."
+                "moving averages. use_ema=False (--nouse_ema) loads the raw "
+                "weights."
             )
         plan = _plan(model, index, use_ema, head)
         step = index.read_step()
@@ -158,14 +160,19 @@ def save_tf1_checkpoint(model, prefix, ema_weights=None, *, global_step=0):
         global_step: Number of training steps.
 
     Raises:
-        ValueError: If `ema_weights` does not fit the model, or the prefix has
-            no file name.
+        ValueError: If `ema_weights` does not fit the model, the model is no
+            `EfficientNet`, or the prefix has no file name.
     """
     prefix = os.fspath(prefix)
     directory, name = os.path.split(prefix)
     if not name:
         raise ValueError(
             f"`prefix` must end in a file name. Received: {prefix!r}."
+        )
+    if not isinstance(model, EfficientNet):
+        raise ValueError(
+            "`model` must be an EfficientNet of this package, whose weights "
+            f"have the original's names. Received: {type(model).__name__}."
         )
     entries = _entries(model, ema_weights, global_step)
     temporary = os.path.join(directory, f".{name}.{os.getpid()}.tmp")
@@ -300,6 +307,9 @@ def _shadows(weights, ema_weights):
                 f"{len(weights)} weights. Received: {len(ema_weights)}."
             )
         ema_weights = dict(zip(weights, ema_weights))
+    ema_weights = {
+        name.split(":")[0]: value for name, value in ema_weights.items()
+    }
     unfit = [
         name
         for name in {**weights, **ema_weights}

@@ -7,14 +7,14 @@ directory of a training run. Images are what Pillow reads.
 """
 
 import dataclasses
-import os
 import sys
 from typing import Optional
 
 import numpy as np
 
 from data_prep import class_names, command_line, files, image_encoding
-from noisy_student import preflight
+from noisy_student import config as config_lib
+from noisy_student import preflight, run_dir
 
 _NAMED = 5
 
@@ -30,7 +30,10 @@ class ClassifyConfig:
         top_k: Classes to tell of each image.
         class_names_file: Names of the classes; see
             `data_prep.class_names.read_class_names`. None takes those of the
-            run's data, or ImageNet's for 1000 classes.
+            run's data, or ImageNet's for 1000 classes and for 1001, whose
+            first is the background.
+        advprop_preprocessing: Whether the network takes pixels scaled to
+            [-1, 1].
     """
 
     checkpoint: str
@@ -38,6 +41,7 @@ class ClassifyConfig:
     model_name: Optional[str] = None
     top_k: int = 5
     class_names_file: Optional[str] = None
+    advprop_preprocessing: bool = False
 
     def __post_init__(self):
         if not self.images:
@@ -85,7 +89,13 @@ def classify(config):
 
     from noisy_student import models, preprocessing
 
-    model = models.resolve(config.checkpoint, model_name=config.model_name)
+    rgb = config_lib.ADVPROP_RGB if config.advprop_preprocessing else None
+    model = models.resolve(
+        config.checkpoint,
+        model_name=config.model_name,
+        mean_rgb=rgb,
+        stddev_rgb=rgb,
+    )
     names = _names(config, names, model.num_classes)
     network = models.load(model, config.checkpoint)
     view = preprocessing.eval_view(model)
@@ -134,31 +144,16 @@ def _names(config, given, num_classes):
         )
     if given is not None:
         return given
-    trained = _names_of_run(config.checkpoint)
+    trained = run_dir.trained_class_names(config.checkpoint)
     if trained is not None and len(trained) == num_classes:
         return trained
-    if num_classes == class_names.NUM_IMAGENET_CLASSES:
-        return [
-            f"{name} ({synset})"
-            for synset, name in class_names.imagenet_classes()
-        ]
+    imagenet = [
+        f"{name} ({synset})" for synset, name in class_names.imagenet_classes()
+    ]
+    for names in (imagenet, ["background", *imagenet]):
+        if num_classes == len(names):
+            return names
     return [f"class {label}" for label in range(num_classes)]
-
-
-def _names_of_run(checkpoint):
-    """Returns the names in the data directory of a run, None without any."""
-    is_dir = files.is_dir(checkpoint)
-    directory = checkpoint if is_dir else os.path.dirname(checkpoint)
-    config_path = os.path.join(directory, "config.json")
-    if not files.exists(config_path):
-        return None
-    data_dir = (
-        files.read_json(config_path).get("data", {}).get("label_data_dir")
-    )
-    path = data_dir and os.path.join(data_dir, "classes.json")
-    if not path or not files.exists(path):
-        return None
-    return class_names.read_class_names(path)
 
 
 def format_guesses(path, guesses):
@@ -180,6 +175,11 @@ def define_flags(flag_values):
         None,
         "Network of the checkpoint, where it does not tell by itself.",
     )
+    group.boolean(
+        "advprop_preprocessing",
+        False,
+        "Scale pixels to [-1, 1], as AdvProp's checkpoints need.",
+    )
     group = command_line.FlagGroup("What to tell", flag_values)
     group.integer("top_k", 5, "Classes to tell of each image.", lower_bound=1)
     group.string(
@@ -198,6 +198,7 @@ def main(flag_values, images):
         model_name=flag_values.model_name,
         top_k=flag_values.top_k,
         class_names_file=flag_values.class_names_file,
+        advprop_preprocessing=flag_values.advprop_preprocessing,
     )
     for path, guesses in classify(config):
         sys.stdout.write(format_guesses(path, guesses))

@@ -14,6 +14,8 @@ AUGMENTATIONS = ("none", "randaugment", "autoaugment")
 CROP_PADDINGS = ("32", "proportional")
 ARCHIVE_SUFFIXES = (".tar.gz", ".tgz")
 CHECKPOINT_HEADS = ("load", "drop_background", "fresh")
+# AdvProp's networks take pixels scaled to [-1, 1]: this mean, this deviation.
+ADVPROP_RGB = (127.5, 127.5, 127.5)
 EXPORT_FORMATS = (
     "keras",
     "h5",
@@ -301,6 +303,7 @@ class TrainConfig:
         init_checkpoint: Weights the student starts from; None for scratch.
         init_head: What becomes of their classifier, one of
             `CHECKPOINT_HEADS`; see `checkpoints.load_weights`.
+        init_ema: Whether they are the moving averages.
         freeze: Which of the weights are not trained.
         batch_size: Labeled images per step over all replicas.
         train_steps: Steps of the run.
@@ -324,6 +327,7 @@ class TrainConfig:
     teacher_checkpoint: Optional[str] = None
     init_checkpoint: Optional[str] = None
     init_head: str = "load"
+    init_ema: bool = True
     freeze: FreezeConfig = FreezeConfig()
     batch_size: int = 4096
     train_steps: int = 109474

@@ -154,8 +154,15 @@ def read_samples(data, model, num_samples):
         split=data.eval_split,
         num_classes=model.num_classes,
     )
+    source.check()
     elements = source.dataset().take(num_samples)
-    return [element["image_bytes"].numpy() for element in elements]
+    try:
+        return [element["image_bytes"].numpy() for element in elements]
+    except tf.errors.InvalidArgumentError:
+        source.explain_failure(
+            preprocessing.eval_view(model), model.num_classes
+        )
+        raise
 
 
 def _blots(number, size):

@@ -115,7 +115,7 @@ def _define_model_flags(flag_values):
         "input_image_size",
         None,
         "Input height and width in pixels; none takes the task's or the "
-        "model's.",
+        "model's, which may be larger for evaluation than for training.",
         lower_bound=8,
     )
     group.float(
@@ -234,7 +234,7 @@ def _define_schedule_flags(flag_values):
 
 
 def _define_initialization_flags(flag_values):
-    group = command_line.FlagGroup("Weights to start from", flag_values)
+    group = command_line.FlagGroup("Weights to load", flag_values)
     group.boolean(
         "init_model", False, "Start from the weights of init_model_path."
     )
@@ -242,6 +242,12 @@ def _define_initialization_flags(flag_values):
         "init_model_path",
         None,
         "Run directory, or released checkpoint, to start from.",
+    )
+    group.boolean(
+        "use_ema",
+        True,
+        "Load the moving averages, to start from or to use, not the raw "
+        "weights.",
     )
     group.enum(
         "checkpoint_head",
@@ -355,9 +361,6 @@ def _define_evaluation_flags(flag_values):
         None,
         "Run directory or released checkpoint (prefix, directory or .tar.gz); "
         "none takes the latest of model_dir.",
-    )
-    group.boolean(
-        "use_ema", True, "Use the moving averages, not the raw weights."
     )
     group.string(
         "output_dir",

@@ -23,9 +23,6 @@ from noisy_student.flag_declarations import (
 
 __all__ = ["define_flags", "define_training_flags"]
 
-# AdvProp's networks take pixels scaled to [-1, 1].
-_ADVPROP_RGB = (127.5, 127.5, 127.5)
-
 
 @dataclasses.dataclass(frozen=True)
 class RunConfig:
@@ -250,7 +247,8 @@ def model_config(values):
 
 def _pixel_statistics(values):
     if values.advprop_preprocessing:
-        return {"mean_rgb": _ADVPROP_RGB, "stddev_rgb": _ADVPROP_RGB}
+        rgb = config_lib.ADVPROP_RGB
+        return {"mean_rgb": rgb, "stddev_rgb": rgb}
     task = tasks.get_task(values.task_name)
     return {"mean_rgb": task.mean_rgb, "stddev_rgb": task.stddev_rgb}
 
@@ -306,7 +304,7 @@ def with_trained_models(run):
     if train.teacher is not None:
         trained = run_dir.trained_model_config(train.teacher_checkpoint)
         train = dataclasses.replace(train, teacher=trained or train.teacher)
-    if run.mode in LOADING_MODES and run.weights_path is not None:
+    if run.mode in (*LOADING_MODES, "info") and run.weights_path is not None:
         from noisy_student import models
 
         model = models.resolve(
@@ -377,6 +375,7 @@ def _initialization(values):
     return {
         "init_checkpoint": values.init_model_path,
         "init_head": head,
+        "init_ema": values.use_ema,
         "freeze": config_lib.FreezeConfig(
             trainable_blocks=values.trainable_blocks,
             # One's own few images have worse statistics than ImageNet's.

@@ -94,6 +94,11 @@ class ModelCard:
     memory: Memory
 
     @property
+    def num_blocks(self):
+        """Number of blocks between stem and head."""
+        return sum(layer.name.startswith("blocks_") for layer in self.layers)
+
+    @property
     def params(self):
         """Number of weights, moving statistics included."""
         return sum(layer.params for layer in self.layers)
@@ -176,6 +181,13 @@ def model_card(model, *, batch_size, optimizer="rmsprop", include_top=True):
         layers=layers,
         memory=_memory(layers, batch_size, SLOTS[optimizer]),
     )
+
+
+def training_card(config, *, num_replicas=1):
+    """Returns the `ModelCard` of a `config.TrainConfig`, for each replica."""
+    images = config.batch_size
+    images += config.step.pseudo_labels.unlabeled_batch_size(images)
+    return model_card(config.model, batch_size=-(-images // num_replicas))
 
 
 def _architecture(model):

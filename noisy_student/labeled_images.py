@@ -95,9 +95,10 @@ def open_source(value, *, split, num_classes, class_names=None):
     """Opens what `--label_data_dir` names; see the module's docstring.
 
     An image folder's labels are the positions of its sub-folders' names in
-    `class_names`, else in the list of its `classes.json`; without either, in
-    ImageNet's classes if all are synset ids and the model has 1000 classes,
-    else among the sorted names, of which there must be `num_classes`. In a
+    `class_names`, else in the list of its `classes.json`. Without either,
+    names that are the numbers from 0 are labels; with 1000 classes other names
+    must be synset ids of ImageNet; else the label is the position among the
+    sorted names, of which there must be `num_classes`. In a
     list, paths are relative to the list's folder, and a label is a number
     from 0 or, with 1000 classes, a synset id.
 
@@ -239,9 +240,10 @@ def _label_order(origin, directory, folders, num_classes, names):
         where = "the class names given"
     elif files.exists(listed):
         names, where = class_names.read_class_names(listed), listed
-    elif num_classes == class_names.NUM_IMAGENET_CLASSES and all(
-        map(_SYNSET.fullmatch, folders)
-    ):
+    elif set(folders) == set(map(str, range(num_classes))):
+        return tuple(map(str, range(num_classes)))
+    elif num_classes == class_names.NUM_IMAGENET_CLASSES:
+        # Any other thousand folders could be sorted as anything.
         names, where = class_names.imagenet_labels(), "ImageNet's 1000 classes"
     else:
         names, where = folders, "its class folders"
@@ -250,7 +252,8 @@ def _label_order(origin, directory, folders, num_classes, names):
     if unknown := [name for name in folders if name not in set(names)]:
         raise ValueError(
             f"{origin}: {len(unknown)} of {len(folders)} class folders are "
-            f"not among {where}: {_first(unknown)}."
+            f"not among {where}: {_first(unknown)}. The order of the labels "
+            f"may be given in {listed!r}, a JSON list of the folders."
         )
     if len(names) != num_classes:
         raise ValueError(
@@ -263,7 +266,7 @@ def _label_order(origin, directory, folders, num_classes, names):
 
 def _open_list(origin, path, num_classes):
     try:
-        lines = files.read_bytes(path).decode().splitlines()
+        lines = files.read_bytes(path).decode("utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise ValueError(
             f"{origin}: this file is no list of images (text, a line `path "

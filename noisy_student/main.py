@@ -7,11 +7,12 @@ For example:
 """
 
 import dataclasses
+import os
 import sys
 
 from absl import logging
 
-from data_prep import command_line
+from data_prep import command_line, files
 from noisy_student import config as config_lib
 from noisy_student import flags as flags_lib
 from noisy_student import preflight, run_dir
@@ -37,7 +38,7 @@ def main(flag_values):
 def _describe(run):
     from noisy_student import info
 
-    card = info.model_card(run.train.model, batch_size=run.train.batch_size)
+    card = info.training_card(run.train)
     sys.stdout.write(info.format_card(card) + "\n")
 
 
@@ -81,6 +82,7 @@ def _evaluate(run, strategy):
         run.train.data,
         strategy=strategy,
         batch_size=run.train.eval_batch_size,
+        class_names=run_dir.trained_class_names(run.weights_path),
     )
     split = run.train.data.eval_split
     for name, value in figures.items():
@@ -93,7 +95,11 @@ def _evaluate(run, strategy):
             "model": config_lib.to_dict(run.train.model),
             "data": config_lib.to_dict(run.train.data),
         }
-        run_dir.write_report(run.output_dir, run_dir.add_versions(report))
+        # Not `report.json`, which says that a run is finished.
+        files.write_json(
+            os.path.join(run.output_dir, "eval.json"),
+            run_dir.add_versions(report),
+        )
 
 
 def _predict(run, strategy):

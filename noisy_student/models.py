@@ -37,11 +37,6 @@ def freeze(network, settings):
     blocks = settings.trainable_blocks
     if blocks is not None:
         num_blocks = sum("blocks_" in layer.name for layer in network.layers)
-        if blocks > num_blocks:
-            raise ValueError(
-                f"--trainable_blocks={blocks}: {network.name} has {num_blocks} "
-                "blocks."
-            )
         efficientnet.freeze_layers(
             network, num_blocks - blocks, head=blocks == 0
         )
@@ -112,8 +107,7 @@ def resolve(checkpoint, *, head="load", fallback=None, **given):
             or _released_name(checkpoint, found.scope)
         }
         if found.num_classes is not None:
-            dropped = head == "drop_background"
-            told["num_classes"] = found.num_classes - dropped
+            told["num_classes"] = _num_classes(checkpoint, found, head)
     elif fallback is not None:
         told = {"model_name": fallback.model_name}
     else:
@@ -127,6 +121,17 @@ def resolve(checkpoint, *, head="load", fallback=None, **given):
     elif not fallback.small_image:
         told["image_size"] = size
     return dataclasses.replace(fallback, **{**told, **given})
+
+
+def _num_classes(checkpoint, found, head):
+    if head != "drop_background":
+        return found.num_classes
+    if found.num_classes == 1000:
+        raise ValueError(
+            "--checkpoint_head=drop_background would drop a class of ImageNet: "
+            f"--checkpoint={checkpoint} has 1000 classes, no background."
+        )
+    return found.num_classes - 1
 
 
 def _with_view(trained, checkpoint, given):

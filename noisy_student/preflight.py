@@ -9,7 +9,7 @@ import re
 
 from data_prep import files
 from data_prep import shards as shards_lib
-from noisy_student import config
+from noisy_student import config, run_dir
 
 _CHECKED_RECORDS = 1000
 
@@ -74,7 +74,7 @@ def check_data(run):
     if run.mode == "train_and_eval":
         check_labeled(train, train.data.eval_split)
     if run.mode == "eval":
-        _check_labeled_images(train)
+        _check_labeled_images(train, run.weights_path)
     if run.mode == "predict":
         find_shards(
             "unlabel_data_dir",
@@ -84,7 +84,7 @@ def check_data(run):
     return train
 
 
-def _check_labeled_images(train):
+def _check_labeled_images(train, checkpoint):
     """Checks the labels of whatever source `eval` is given."""
     from noisy_student import labeled_images
 
@@ -96,6 +96,7 @@ def _check_labeled_images(train):
             data.label_data_dir,
             split=data.eval_split,
             num_classes=train.model.num_classes,
+            class_names=run_dir.trained_class_names(checkpoint),
         )
 
 
@@ -224,7 +225,10 @@ def require_checkpoint(flag, path, mode=None):
             "checkpoint or a run directory."
         )
     if not has_checkpoint(path):
-        raise FileNotFoundError(f"--{flag}={path}: no checkpoint there.")
+        raise FileNotFoundError(
+            f"--{flag}={path}: no checkpoint there; wanted a run directory, a "
+            "prefix without .index, or a .tar.gz."
+        )
 
 
 def has_checkpoint(path):

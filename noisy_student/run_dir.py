@@ -13,7 +13,7 @@ import subprocess
 
 from absl import logging
 
-from data_prep import files
+from data_prep import class_names, files
 from noisy_student import config as config_lib
 
 _PACKAGES = ("tensorflow", "tf_keras", "keras", "numpy")
@@ -79,7 +79,35 @@ def trained_model_config(path):
     config_path = os.path.join(directory, "config.json")
     if not files.exists(config_path):
         return None
-    return config_lib.model_from_dict(files.read_json(config_path)["model"])
+    values = files.read_json(config_path)
+    if not isinstance(values, dict) or "model" not in values:
+        # Some other program's.
+        return None
+    try:
+        return config_lib.model_from_dict(values["model"])
+    except TypeError as error:
+        raise ValueError(
+            f"{config_path!r} does not describe a network of this version: "
+            f"{error}"
+        ) from error
+
+
+def trained_class_names(path):
+    """Returns the class names of the data that a checkpoint was trained on.
+
+    Args:
+        path: A checkpoint prefix or a run directory.
+
+    Returns:
+        Tuple of str in label order, or None where they are not known.
+    """
+    directory = path if files.is_dir(path) else os.path.dirname(path)
+    config_path = os.path.join(directory, "config.json")
+    if trained_model_config(path) is None:
+        return None
+    data = files.read_json(config_path).get("data", {})
+    names = os.path.join(data.get("label_data_dir") or "", "classes.json")
+    return class_names.read_class_names(names) if files.exists(names) else None
 
 
 def read_report(directory):

@@ -22,6 +22,8 @@ def create_strategy(hardware):
     _refuse_several_workers()
     if hardware.deterministic:
         tf.config.experimental.enable_op_determinism()
+        # Initial weights are drawn, and then replaced where others are loaded.
+        tf.random.set_seed(0)
     if hardware.use_tpu or (hardware.use_tpu is None and hardware.tpu):
         return _tpu_strategy(hardware)
     if hardware.num_virtual_devices > 1:

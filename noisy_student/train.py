@@ -236,6 +236,13 @@ def build_optimizer(config):
 def check(config, strategy):
     """Raises a ValueError if the settings of a run contradict each other."""
     build_optimizer(config)
+    blocks = config.freeze.trainable_blocks
+    num_blocks = info.training_card(config).num_blocks
+    if blocks is not None and blocks > num_blocks:
+        raise ValueError(
+            f"--trainable_blocks={blocks}: {config.model.model_name} has "
+            f"{num_blocks} blocks."
+        )
     input_pipeline.per_replica_batch_size(
         config.batch_size, strategy.num_replicas_in_sync
     )
@@ -257,7 +264,10 @@ def train(config, strategy, model_dir, *, evaluate=False):
     Raises:
         ValueError: If the loss is not finite any more.
     """
-    logging.info("%s", info.summary(_card(config, strategy)))
+    card = info.training_card(
+        config, num_replicas=strategy.num_replicas_in_sync
+    )
+    logging.info("%s", info.summary(card))
     # Initial weights depend on the seed alone, not on what ran before.
     tf.keras.utils.set_random_seed(config.seed)
     with strategy.scope():
@@ -276,18 +286,13 @@ def train(config, strategy, model_dir, *, evaluate=False):
     resumed = manager.restore_latest()
     if resumed is None and config.init_checkpoint is not None:
         checkpoints.load_weights(
-            state.model, config.init_checkpoint, head=config.init_head
+            state.model,
+            config.init_checkpoint,
+            use_ema=config.init_ema,
+            head=config.init_head,
         )
         state.moving_average.reset(state.model)
     return _run(config, state, teacher, manager, model_dir, evaluate)
-
-
-def _card(config, strategy):
-    images = config.batch_size
-    images += config.step.pseudo_labels.unlabeled_batch_size(images)
-    return info.model_card(
-        config.model, batch_size=-(-images // strategy.num_replicas_in_sync)
-    )
 
 
 def _run(config, state, teacher, manager, model_dir, evaluate):

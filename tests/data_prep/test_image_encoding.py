@@ -234,3 +234,13 @@ def test_what_cannot_be_decoded_is_not_converted_either():
         None,
         "dropped:undecodable",
     )
+
+
+@pytest.mark.parametrize("mode", ["F", "I"])
+def test_pixels_of_unknown_range_are_refused(mode):
+    data = io.BytesIO()
+    Image.new(mode, (4, 4), 1).save(data, "TIFF")
+    for convert in (image_encoding.to_jpeg, image_encoding.to_lossless):
+        assert convert(data.getvalue()) == (None, "dropped:no_integers")
+    reason = image_encoding.describe_reason("dropped:no_integers")
+    assert reason == "pixels that are not 8 or 16 bits"

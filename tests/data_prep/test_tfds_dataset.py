@@ -46,6 +46,7 @@ def test_a_split_is_taken_as_it_is_written():
         ("Not A Name", "test", ValueError, "has no data set 'Not A Name'"),
         ("three_shades", "train", ValueError, "no split 'train', but test"),
         ("only_text", "test", ValueError, "a `label`. Received: text"),
+        ("mnist:99.0.0", "test", ValueError, "at version 99.0.0, only"),
         ("mnist", "test", FileNotFoundError, "'mnist' is not prepared in .*"),
         ("mnist", "test", FileNotFoundError, "`tfds build mnist` prepares it"),
     ],

@@ -154,7 +154,7 @@ def test_without_averages_the_error_names_use_ema(model, tensors, tmp_path):
         model,
         prefix,
         "`use_ema` is True, but .*changed.ckpt' holds no moving averages. "
-        "use_ema=False loads the raw weights",
+        r"use_ema=False \(--nouse_ema\) loads the raw weights",
     )
     assert not efficientnet.describe_tf1_checkpoint(prefix).has_ema
     efficientnet.load_tf1_checkpoint(model, prefix, use_ema=False)

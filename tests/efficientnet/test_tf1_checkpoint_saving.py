@@ -60,13 +60,17 @@ def test_without_averages_both_are_the_weights(model, fresh, tmp_path):
     ]
 
 
-@pytest.mark.parametrize("kind", ["sequence", "mapping", "moving average"])
+@pytest.mark.parametrize(
+    "kind", ["sequence", "mapping", "variable names", "moving average"]
+)
 def test_averages_may_be_given(kind, model, averages, fresh, tmp_path):
     names = helpers.weight_names(model)
     if kind == "sequence":
         given = averages
     elif kind == "mapping":
         given = dict(reversed(list(zip(names, averages))))
+    elif kind == "variable names":
+        given = {w.name: v for w, v in zip(model.weights, averages)}
     else:
         given = moving_average.MovingAverage(model).shadows
         for name, value in zip(names, averages):
@@ -222,3 +226,10 @@ def test_names_are_kept_as_they_are(model, tmp_path):
         efficientnet.save_tf1_checkpoint(model, prefix)
         found = efficientnet.describe_tf1_checkpoint(tmp_path)
         assert found.prefix == str(prefix)
+
+
+def test_other_networks_are_refused(tmp_path):
+    other = tf.keras.Sequential([tf.keras.layers.Dense(1)])
+    with pytest.raises(ValueError, match="EfficientNet.*Received: Sequential"):
+        efficientnet.save_tf1_checkpoint(other, str(tmp_path / "model.ckpt"))
+    assert not list(tmp_path.iterdir())

@@ -46,7 +46,7 @@ def _use(monkeypatch, tmp_path):
         network = Network(model.num_classes)
         asked = {}
 
-        def resolve(path, *, model_name=None):
+        def resolve(path, *, model_name=None, mean_rgb=None, stddev_rgb=None):
             asked.update(path=path, model_name=model_name)
             return model
 
@@ -129,12 +129,23 @@ def test_imagenet_names_are_told_with_their_synset(tmp_path, use):
     assert guesses[0].name == f"{name} ({synset})"
 
 
+def test_of_1001_classes_the_first_is_the_background(tmp_path, use):
+    checkpoint, _, _ = use(describe(num_classes=1001))
+    [(_, guesses)] = run(checkpoint, write_image(tmp_path), top_k=1001)
+    names = {guess.label: guess.name for guess in guesses}
+    assert names[0] == "background"
+    assert names[1] == "tench, Tinca tinca (n01440764)"
+
+
 def test_names_come_from_the_data_of_the_run_unless_a_file_is_given(
     tmp_path, use
 ):
     checkpoint, _, _ = use(describe(num_classes=2))
     data_dir = tmp_path / "data"
-    values = {"data": {"label_data_dir": str(data_dir)}}
+    values = {
+        "data": {"label_data_dir": str(data_dir)},
+        "model": config.to_dict(describe(num_classes=2)),
+    }
     (tmp_path / "run" / "config.json").write_text(json.dumps(values))
     image = write_image(tmp_path)
 
@@ -248,6 +259,7 @@ def test_the_command_writes_to_stdout(tmp_path, use, capsys):
     class Flags:
         class_names_file = None
         model_name = None
+        advprop_preprocessing = False
         top_k = 2
 
     Flags.checkpoint = checkpoint

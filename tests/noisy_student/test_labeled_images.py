@@ -99,6 +99,20 @@ def test_synset_folders_are_labels_of_imagenet_in_1000_classes(tmp_path):
     assert [label for _, label in rows(few)] == [0, 1]
 
 
+def test_folders_that_are_numbers_are_the_labels(tmp_path):
+    numbers = [str(number) for number in range(12)]
+    write_class_folders(tmp_path, numbers, per_class=1)
+    labels = [label for _, label in rows(open_source(tmp_path, num_classes=12))]
+    # The folders are visited in the order of their names.
+    assert labels == [0, 1, 10, 11, *range(2, 10)]
+
+
+def test_other_thousand_folders_need_an_order(tmp_path):
+    write_class_folders(tmp_path, ["cat", "dog"], per_class=1)
+    with pytest.raises(ValueError, match="cat, dog.*order of the labels may"):
+        open_source(tmp_path, num_classes=1000)
+
+
 def test_a_list_names_images_and_labels(tmp_path):
     contents = write_class_folders(tmp_path / "my images", ["a"], per_class=2)
     other = tmp_path / "elsewhere.jpg"

@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import pathlib
 import re
 import subprocess
 import sys
@@ -134,7 +135,7 @@ def test_eval_takes_a_folder_of_images_and_leaves_a_report(trained, tmp_path):
         f"--checkpoint={model_dir}",
         f"--output_dir={tmp_path}/report",
     )
-    report = run_dir.read_report(str(tmp_path / "report"))
+    report = json.loads((tmp_path / "report" / "eval.json").read_text())
     assert report["validation/num_images"] == 6
     assert 0 <= report["validation/top_1"] <= 1
     assert report["checkpoint"] == str(model_dir)
@@ -191,6 +192,80 @@ def test_a_released_checkpoint_is_evaluated_and_fine_tuned(trained, tmp_path):
         assert np.array_equal(old, new) == is_frozen, name
 
 
+def test_a_released_checkpoint_runs_on_several_devices(trained, tmp_path):
+    data_dir, _ = trained
+    prefix = str(tmp_path / "model.ckpt")
+    efficientnet.save_tf1_checkpoint(models.build(fixtures.MODEL), prefix)
+    figures = []
+    # A process of its own: these tests have configured the devices already.
+    for devices in (1, 2):
+        command = [
+            *(sys.executable, "-m", "noisy_student.main", "--mode=eval"),
+            *DESCRIBED,
+            "--deterministic",
+            "--eval_batch_size=3",
+            f"--num_virtual_devices={devices}",
+            f"--checkpoint={prefix}",
+            f"--label_data_dir={data_dir}",
+            f"--output_dir={tmp_path}/{devices}",
+        ]
+        result = subprocess.run(command, capture_output=True, text=True)
+        assert result.returncode == 0, result.stderr
+        report = json.loads((tmp_path / f"{devices}/eval.json").read_text())
+        figures.append({k: v for k, v in report.items() if "/" in k})
+    assert figures[0]["validation/num_images"] == 7
+    assert figures[1] == pytest.approx(figures[0], rel=1e-5)
+
+
+def test_raw_weights_are_evaluated_and_trained_from_on_request(
+    trained, tmp_path
+):
+    data_dir, _ = trained
+    model = models.build(fixtures.MODEL)
+    prefix = str(tmp_path / "model.ckpt")
+    shadows = [0 * weight for weight in model.get_weights()]
+    efficientnet.save_tf1_checkpoint(model, prefix, shadows)
+    arguments = [
+        *TINY,
+        "--mode=train",
+        "--train_steps=1",
+        "--base_learning_rate=1e-9",
+        "--init_model",
+        f"--init_model_path={prefix}",
+        f"--label_data_dir={data_dir}",
+    ]
+    run_main(*arguments, f"--model_dir={tmp_path}/averaged")
+    run_main(*arguments, f"--model_dir={tmp_path}/raw", "--nouse_ema")
+    kernels = [
+        models.load(fixtures.MODEL, path).get_layer("stem").conv.kernel
+        for path in (str(tmp_path / "averaged"), str(tmp_path / "raw"))
+    ]
+    assert not np.any(kernels[0])
+    np.testing.assert_allclose(
+        kernels[1], model.get_layer("stem").conv.kernel, atol=1e-5
+    )
+
+
+def test_class_folders_must_be_those_the_run_was_trained_on(trained, tmp_path):
+    data_dir, model_dir = trained
+    names = pathlib.Path(data_dir, "classes.json")
+    names.write_text(json.dumps([f"class_{i}" for i in (2, 1, 0)]))
+    try:
+        write_images(tmp_path / "known")
+        write_images(tmp_path / "others")
+        (tmp_path / "others" / "class_0").rename(tmp_path / "others" / "dog")
+        arguments = [
+            "--mode=eval",
+            "--task_name=custom",
+            f"--checkpoint={model_dir}",
+        ]
+        run_main(*arguments, f"--label_data_dir={tmp_path}/known")
+        with pytest.raises(ValueError, match="1 of 3 class folders.*dog"):
+            run_main(*arguments, f"--label_data_dir={tmp_path}/others")
+    finally:
+        names.unlink()
+
+
 def test_export_writes_what_was_asked_for(trained, tmp_path):
     data_dir, model_dir = trained
     run_main(
@@ -206,6 +281,30 @@ def test_export_writes_what_was_asked_for(trained, tmp_path):
     assert sorted(report["formats"]) == ["h5", "tflite"]
     assert report["num_samples"] == 3
     assert (tmp_path / "model.h5").exists()
+
+
+def test_an_export_with_a_damaged_image_names_it(trained, tmp_path):
+    _, model_dir = trained
+    write_images(tmp_path / "images")
+    (tmp_path / "images" / "class_1" / "1.png").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"1\.png \(an empty file\)"):
+        run_main(
+            "--mode=export",
+            "--task_name=custom",
+            f"--label_data_dir={tmp_path}/images",
+            f"--checkpoint={model_dir}",
+            f"--output_dir={tmp_path}/exported",
+        )
+
+
+def test_info_describes_the_network_of_a_checkpoint(trained, capsys):
+    _, model_dir = trained
+    run_main("--mode=info", f"--checkpoint={model_dir}", "--train_batch_size=8")
+    text = capsys.readouterr().out
+    params = models.build(fixtures.MODEL).count_params()
+    assert f"Parameters: {params:,}" in text
+    assert "16x16, 3 classes" in text
+    assert "Training step of 8 images" in text
 
 
 def test_info_describes_a_model_without_building_it(capsys):
@@ -261,6 +360,9 @@ WRONG = {
     "--init_model --init_model_path=/no/w": ["--init_model_path=/no/w"],
     "--trainable_blocks=0": ["--trainable_blocks needs --init_model"],
     "--train_ratio=inf": ["--train_ratio=inf", "finite"],
+    "--init_model --init_model_path={run} --trainable_blocks=8": [
+        "--trainable_blocks=8: efficientnet-b0 has 7 blocks"
+    ],
     "--num_label_clases=3": ["num_label_clases"],
     "--model_dir=/etc/hosts": ["--model_dir=/etc/hosts", "not a folder"],
     "--train_batch_size=5 --num_virtual_devices=2": [
@@ -298,7 +400,7 @@ TENSORFLOW_CHATTER = re.compile(
 def test_a_wrong_command_ends_in_one_line_and_leaves_nothing(
     trained, tmp_path, wrong
 ):
-    data_dir, _ = trained
+    data_dir, model_dir = trained
     expected = {**WRONG, **WRONG_DATA}[wrong]
     result = subprocess.run(
         [
@@ -308,7 +410,7 @@ def test_a_wrong_command_ends_in_one_line_and_leaves_nothing(
             *TINY,
             f"--label_data_dir={data_dir}",
             f"--model_dir={tmp_path}/run",
-            *wrong.format(data=data_dir).split(" "),
+            *wrong.format(data=data_dir, run=model_dir).split(" "),
         ],
         capture_output=True,
         text=True,

@@ -141,7 +141,7 @@ def test_a_network_is_frozen_as_configured(freeze, num_trained):
         assert len(network.trainable_weights) == everything and norms > 0
 
 
-def test_more_trainable_blocks_than_there_are_are_refused():
-    network = models.build(fixtures.MODEL)
-    with pytest.raises(ValueError, match="--trainable_blocks=8: .* has 7"):
-        models.freeze(network, config.FreezeConfig(trainable_blocks=8))
+def test_a_class_of_imagenet_is_not_dropped_as_background(released):
+    prefix = released("efficientnet-b0", 1000)
+    with pytest.raises(ValueError, match="1000 classes, no background"):
+        models.resolve(prefix, head="drop_background")

@@ -59,3 +59,14 @@ def test_rounds_have_directories_of_their_own():
     assert run_dir.pseudo_labeled_dir("w", 1) == (
         "w/round_1/pseudo_labeled/data"
     )
+
+
+def test_a_config_of_another_program_is_not_a_runs(tmp_path):
+    path = tmp_path / "config.json"
+    for content in ('{"architectures": ["EfficientNet"]}', "[]"):
+        path.write_text(content)
+        assert run_dir.trained_model_config(str(tmp_path)) is None
+        assert run_dir.trained_class_names(str(tmp_path)) is None
+    path.write_text('{"model": {"foo": 1}}')
+    with pytest.raises(ValueError, match="config.json' does not describe"):
+        run_dir.trained_model_config(str(tmp_path))
