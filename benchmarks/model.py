@@ -9,6 +9,7 @@ benchmarks.model --help`.
 import concurrent.futures
 import multiprocessing
 import pathlib
+import tempfile
 import time
 
 import numpy as np
@@ -28,7 +29,7 @@ def define_flags(flag_values):
         "all",
         ["all", "inference", "training", "batch_norm", "l2"],
         "Inference and training compare B0 with Keras', batch_norm a layer; l2 "
-        "builds an L2.",
+        "builds an L2, then loads a checkpoint of it (4 GB of disk).",
     )
     group.integer("image_size", 224, "Height and width.", lower_bound=32)
     group.integer("batch_size", 16, "Images in a batch.", lower_bound=1)
@@ -49,7 +50,9 @@ def main(flag_values):
     if flag_values.part in ("all", "batch_norm"):
         compare_batch_norm(**sizes)
     if flag_values.part in ("all", "l2"):
-        print(describe_build(measure_build("efficientnet-l2")))
+        with tempfile.TemporaryDirectory() as directory:
+            print(describe(measure("built", _build, directory)))
+            print(describe(measure("built and loaded", _load, directory)))
 
 
 def compare_models(title, make_function, *, image_size, batch_size, runs):
@@ -197,30 +200,51 @@ def times_by_turns(functions, images, runs):
     return times
 
 
-def measure_build(name):
-    """Builds a model in a process of its own; returns what that took.
+def measure(what, work, directory):
+    """Does something with an L2 in a process of its own.
 
     Args:
-        name: Of the model.
+        what: Says what, in the past tense.
+        work: `_build` or `_load`.
+        directory: Where the checkpoint lies.
 
     Returns:
-        Dict of `name`, `num_weights`, `seconds` and, in bytes, the process'
+        Dict of `what`, `num_weights`, `seconds` and, in bytes, the process'
         `level` after TensorFlow is imported and its `peak`.
     """
     context = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(1, context) as executor:
-        return executor.submit(_build, name).result()
+        return {"what": what, **executor.submit(work, directory).result()}
 
 
-def _build(name):
+def _build(directory):
+    """Builds an L2, and afterwards writes its checkpoint."""
+    import efficientnet
     from efficientnet import model
 
     level = _peak_memory()
     started = time.perf_counter()
-    num_weights = model.build_model(name).count_params()
+    network = model.build_model("efficientnet-l2")
+    figures = _figures(network, started, level)
+    efficientnet.save_tf1_checkpoint(network, f"{directory}/model.ckpt")
+    return figures
+
+
+def _load(directory):
+    """Builds an L2 and loads the averages of the checkpoint."""
+    import efficientnet
+    from efficientnet import model
+
+    level = _peak_memory()
+    started = time.perf_counter()
+    network = model.build_model("efficientnet-l2")
+    efficientnet.load_tf1_checkpoint(network, directory)
+    return _figures(network, started, level)
+
+
+def _figures(network, started, level):
     return {
-        "name": name,
-        "num_weights": num_weights,
+        "num_weights": network.count_params(),
         "seconds": time.perf_counter() - started,
         "level": level,
         "peak": _peak_memory(),
@@ -233,12 +257,12 @@ def _peak_memory():
     return 1024 * int(status.split("VmHWM:")[1].split()[0])
 
 
-def describe_build(figures):
-    """Returns a line about the figures of `measure_build`."""
+def describe(figures):
+    """Returns a line about the figures of `measure`."""
     weights = _WEIGHT_BYTES * figures["num_weights"]
     grown = figures["peak"] - figures["level"]
     return (
-        f"{figures['name']}: built in {figures['seconds']:.1f} s; peak "
+        f"L2: {figures['what']} in {figures['seconds']:.1f} s; peak "
         f"{figures['peak'] / _GB:.2f} GB, {grown / _GB:.2f} GB over the "
         f"{figures['level'] / _GB:.2f} GB after importing TensorFlow, "
         f"{grown / weights:.2f} times its {weights / _GB:.2f} GB of weights"

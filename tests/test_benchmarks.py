@@ -67,9 +67,9 @@ def test_functions_take_turns():
 
 
 def test_memory_is_given_over_the_level_after_importing_tensorflow():
-    line = model_benchmark.describe_build(
+    line = model_benchmark.describe(
         {
-            "name": "some-model",
+            "what": "built",
             "num_weights": 250_000_000,
             "seconds": 12.34,
             "level": 500_000_000,
@@ -77,6 +77,6 @@ def test_memory_is_given_over_the_level_after_importing_tensorflow():
         }
     )
     assert line == (
-        "some-model: built in 12.3 s; peak 1.90 GB, 1.40 GB over the 0.50 GB "
+        "L2: built in 12.3 s; peak 1.90 GB, 1.40 GB over the 0.50 GB "
         "after importing TensorFlow, 1.40 times its 1.00 GB of weights"
     )
