@@ -29,8 +29,8 @@ _DIGITS = {
 }
 
 PRESETS = {
-    # With fewer steps the teacher is worse; with twice as many it gained
-    # nothing on one development seed and two images of 300 on another.
+    # Stopped early, for a short quickstart: on five development seeds 2000
+    # steps gain 0.6 points and 4000 steps a whole one.
     "digits/teacher": {**_DIGITS, "train_steps": 1000},
     "digits/student": {
         **_DIGITS,
