@@ -9,6 +9,7 @@ import tensorflow as tf
 
 import efficientnet
 from efficientnet import normalization
+from tests import replicas as replicas_lib
 from tests.efficientnet import helpers
 
 
@@ -24,10 +25,7 @@ def train_step(model, images, seed, reduce=lambda gradients: gradients):
 
 @pytest.fixture(scope="module")
 def strategy():
-    devices = [d.name for d in tf.config.list_logical_devices("CPU")]
-    if len(devices) < 2:
-        pytest.skip("needs two logical CPU devices")
-    return tf.distribute.MirroredStrategy(devices[:2])
+    return replicas_lib.two_replicas()
 
 
 @pytest.fixture(scope="module")

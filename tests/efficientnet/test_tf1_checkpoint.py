@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 
 import efficientnet
+from tests import replicas as replicas_lib
 from tests.efficientnet import helpers
 
 HEAD = ("head/dense/kernel", "head/dense/bias")
@@ -105,7 +106,7 @@ def test_a_description_of_a_bare_network(tmp_path):
 
 @pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
 def test_replicas_hold_the_same_weights(policy, prefix, tensors):
-    strategy = tf.distribute.MirroredStrategy(["/cpu:0", "/cpu:1"])
+    strategy = replicas_lib.two_replicas()
     tf.keras.mixed_precision.set_global_policy(policy)
     try:
         with strategy.scope():

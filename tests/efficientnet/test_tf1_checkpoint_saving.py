@@ -10,6 +10,7 @@ import tensorflow as tf
 import efficientnet
 from efficientnet import tf1_checkpoint
 from noisy_student import moving_average
+from tests import replicas as replicas_lib
 from tests.efficientnet import helpers
 
 
@@ -82,7 +83,7 @@ def test_averages_may_be_given(kind, model, averages, fresh, tmp_path):
 
 
 def test_replicas_and_their_averages_are_saved_once(model, fresh, tmp_path):
-    strategy = tf.distribute.MirroredStrategy(["/cpu:0", "/cpu:1"])
+    strategy = replicas_lib.two_replicas()
     with strategy.scope():
         mirrored = helpers.build_tiny()
         shadows = moving_average.MovingAverage(mirrored).shadows

@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 
 from noisy_student import config, evaluate
+from tests import replicas as replicas_lib
 from tests.noisy_student import fixtures
 
 LOGITS = np.array(
@@ -110,7 +111,7 @@ def test_every_image_counts_once_for_any_batch_and_replica_count(
     fixtures.write_labeled(tmp_path, "validation", 7)
     expected = evaluate_tiny(tmp_path, batch_size=7)
     strategy = (
-        tf.distribute.MirroredStrategy(["/cpu:0", "/cpu:1"])
+        replicas_lib.two_replicas()
         if replicas == 2
         else tf.distribute.OneDeviceStrategy("/cpu:0")
     )
@@ -141,7 +142,7 @@ def test_files_give_the_figures_of_the_same_records(tmp_path, make):
     expected = evaluate_tiny(tmp_path / "shards")
     assert expected["num_images"] == 7
     source = make(tmp_path / "files")
-    replicas = tf.distribute.MirroredStrategy(["/cpu:0", "/cpu:1"])
+    replicas = replicas_lib.two_replicas()
     for strategy, batch_size in ((None, 1), (replicas, 4), (replicas, 50)):
         figures = evaluate_tiny(
             source, strategy=strategy, batch_size=batch_size

@@ -13,6 +13,7 @@ from absl import logging
 
 import efficientnet
 from noisy_student import config, export, export_formats, models, preprocessing
+from tests import replicas as replicas_lib
 from tests.noisy_student import fixtures
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -266,7 +267,7 @@ def quick(monkeypatch, expected):
 def test_a_mirrored_bfloat16_network_is_exported_in_float32(
     settings, network, quick
 ):
-    strategy = tf.distribute.MirroredStrategy(["/cpu:0", "/cpu:1"])
+    strategy = replicas_lib.two_replicas()
     tf.keras.mixed_precision.set_global_policy("mixed_bfloat16")
     try:
         with strategy.scope():

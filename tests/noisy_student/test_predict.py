@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from data_prep import records, shards
 from noisy_student import checkpoints, models, predict, preprocessing, train
+from tests import replicas as replicas_lib
 from tests.noisy_student import fixtures
 
 
@@ -57,7 +58,7 @@ def test_labels_are_the_averaged_clean_networks_probabilities(
     settings, replicas
 ):
     strategy = (
-        tf.distribute.MirroredStrategy(["/cpu:0", "/cpu:1"])
+        replicas_lib.two_replicas()
         if replicas == 2
         else tf.distribute.get_strategy()
     )

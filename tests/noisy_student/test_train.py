@@ -5,6 +5,7 @@ import tensorflow as tf
 import efficientnet
 from noisy_student import config, moving_average, optimizers, schedules, train
 from tests import golden_data
+from tests import replicas as replicas_lib
 
 GOLDEN = np.load(golden_data.path("train_steps_tiny.npz"))
 METRICS = {
@@ -176,7 +177,7 @@ def test_hard_labels_of_the_online_teacher_are_its_argmax():
 
 
 def test_replicas_share_the_batch_and_sum_their_gradients():
-    strategy = tf.distribute.MirroredStrategy(["/cpu:0", "/cpu:1"])
+    strategy = replicas_lib.two_replicas()
     batch = golden_batch()
     with strategy.scope():
         state = golden_state()
