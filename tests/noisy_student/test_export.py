@@ -333,6 +333,7 @@ def test_a_folder_that_a_killed_export_left_is_replaced(
     assert os.listdir(left) == ["logits"]
 
 
+@pytest.mark.slow
 def test_another_network_or_other_samples_are_refused(settings, network, quick):
     export.export(settings, network, SAMPLES)
     other = models.build(fixtures.MODEL)
@@ -349,6 +350,7 @@ def test_only_errors_of_the_formats_own_are_logged(settings, network, quick):
     assert (logging.get_verbosity(), tf.get_logger().level) == before
 
 
+@pytest.mark.slow
 def test_a_network_without_finite_logits_is_refused(settings):
     network = models.build(fixtures.MODEL)
     network.layers[-1].bias.assign([0.0, float("inf"), 0.0])

@@ -86,6 +86,7 @@ def test_a_finished_run_is_not_trained_again(trained):
     assert "eval/top_1" in run_dir.read_report(str(model_dir))
 
 
+@pytest.mark.slow
 def test_what_train_finished_train_and_eval_evaluates(trained, tmp_path):
     data_dir, model_dir = trained
     paths = [f"--label_data_dir={data_dir}", f"--model_dir={tmp_path}"]
@@ -217,6 +218,7 @@ def test_a_released_checkpoint_runs_on_several_devices(trained, tmp_path):
     assert figures[1] == pytest.approx(figures[0], rel=1e-5)
 
 
+@pytest.mark.slow
 def test_raw_weights_are_evaluated_and_trained_from_on_request(
     trained, tmp_path
 ):

@@ -126,6 +126,7 @@ def noisy_step(seed, *, steps=1):
     return state
 
 
+@pytest.mark.slow
 def test_noise_depends_on_the_seed_and_the_step_alone():
     first, again, other = (
         np.concatenate([w.numpy().ravel() for w in s.model.weights])
