@@ -75,20 +75,15 @@ def trained_model_config(path):
     Returns:
         The config, or None if no run's `config.json` lies beside it.
     """
-    directory = path if files.is_dir(path) else os.path.dirname(path)
-    config_path = os.path.join(directory, "config.json")
-    if not files.exists(config_path):
-        return None
-    values = files.read_json(config_path)
-    if not isinstance(values, dict) or "model" not in values:
-        # Some other program's.
+    values = _config_beside(path)
+    if values is None:
         return None
     try:
         return config_lib.model_from_dict(values["model"])
     except TypeError as error:
         raise ValueError(
-            f"{config_path!r} does not describe a network of this version: "
-            f"{error}"
+            f"{_config_path(path)!r} does not describe a network of this "
+            f"version: {error}"
         ) from error
 
 
@@ -101,13 +96,28 @@ def trained_class_names(path):
     Returns:
         Tuple of str in label order, or None where they are not known.
     """
-    directory = path if files.is_dir(path) else os.path.dirname(path)
-    config_path = os.path.join(directory, "config.json")
-    if trained_model_config(path) is None:
+    values = _config_beside(path)
+    if values is None:
         return None
-    data = files.read_json(config_path).get("data", {})
+    data = values.get("data", {})
     names = os.path.join(data.get("label_data_dir") or "", "classes.json")
     return class_names.read_class_names(names) if files.exists(names) else None
+
+
+def _config_path(path):
+    directory = path if files.is_dir(path) else os.path.dirname(path)
+    return os.path.join(directory, "config.json")
+
+
+def _config_beside(path):
+    """Returns the configuration of a checkpoint's run, None without one."""
+    config_path = _config_path(path)
+    if not files.exists(config_path):
+        return None
+    values = files.read_json(config_path)
+    # Others may be some other program's.
+    is_run = isinstance(values, dict) and "model" in values
+    return values if is_run else None
 
 
 def read_report(directory):
