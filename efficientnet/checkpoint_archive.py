@@ -11,16 +11,16 @@ import zlib
 
 import tensorflow as tf
 
-_ARCHIVE_SUFFIXES = (".tar.gz", ".tgz")
-_INDEX_SUFFIX = ".index"
-_STATE_FILE = "checkpoint"
+from efficientnet.checkpoint_names import (
+    ARCHIVE_SUFFIXES,
+    INDEX_SUFFIX,
+    STATE_FILE,
+    is_archive,
+    is_index,
+)
+
 _DATA = re.compile(r"[^.].*\.data-\d{5}-of-\d{5}")
 _CHUNK_BYTES = 1 << 20
-
-
-def is_archive(path):
-    """Returns whether a path is called like a `.tar.gz` archive."""
-    return os.fspath(path).endswith(_ARCHIVE_SUFFIXES)
 
 
 @contextlib.contextmanager
@@ -43,22 +43,20 @@ def opened(path, *, index_only=False):
             which one is meant, or if an archive is damaged, has unsafe members
             or holds no checkpoint.
     """
-    path = os.fspath(path)
+    path = find(path)
     if not is_archive(path):
-        yield find_prefix(path)
+        yield path
         return
-    if not tf.io.gfile.exists(path):
-        raise FileNotFoundError(f"No archive {path!r}.")
     with tempfile.TemporaryDirectory(prefix="tf1_checkpoint_") as directory:
         _unpack(path, directory, index_only)
         yield _prefix_in(directory, shown=path)
 
 
-def find_prefix(path):
-    """Returns the prefix of a checkpoint that is not in an archive.
+def find(path):
+    """Returns the archive that a path names, or the prefix of its checkpoint.
 
     Args:
-        path: A checkpoint prefix or a directory (see `opened`).
+        path: As for `opened`.
 
     Raises:
         FileNotFoundError: If there is no checkpoint.
@@ -66,39 +64,47 @@ def find_prefix(path):
             which one is meant.
     """
     path = os.fspath(path)
-    if tf.io.gfile.exists(path + _INDEX_SUFFIX):
+    if not is_archive(path):
+        return _find_prefix(path)
+    if not tf.io.gfile.exists(path):
+        raise FileNotFoundError(f"No archive {path!r}.")
+    return path
+
+
+def _find_prefix(path):
+    """Returns the prefix of a checkpoint that is not in an archive."""
+    if tf.io.gfile.exists(path + INDEX_SUFFIX):
         return path
     if tf.io.gfile.isdir(path):
         return _prefix_in(path, shown=path)
     raise FileNotFoundError(
         f"No checkpoint {path!r}: neither a directory, nor the prefix of an "
-        f"{_INDEX_SUFFIX} file, nor an archive ({', '.join(_ARCHIVE_SUFFIXES)})"
-        "."
+        f"{INDEX_SUFFIX} file, nor an archive ({', '.join(ARCHIVE_SUFFIXES)})."
     )
 
 
 def _prefix_in(directory, *, shown):
     """Returns the prefix in a directory, called `shown` in messages."""
     names = sorted(
-        name[: -len(_INDEX_SUFFIX)]
+        name[: -len(INDEX_SUFFIX)]
         for name in tf.io.gfile.listdir(directory)
-        if _is_index(name)
+        if is_index(name)
     )
     if not names:
         raise FileNotFoundError(
-            f"No checkpoint in {shown!r}: no *{_INDEX_SUFFIX} file."
+            f"No checkpoint in {shown!r}: no *{INDEX_SUFFIX} file."
         )
     named = _named_by_state_file(directory, shown)
     if named is None:
         if len(names) > 1:
             raise ValueError(
                 f"{shown!r} holds several checkpoints and no "
-                f"`{_STATE_FILE}` file: {', '.join(names)}."
+                f"`{STATE_FILE}` file: {', '.join(names)}."
             )
         (named,) = names
     elif named not in names:
         raise FileNotFoundError(
-            f"The `{_STATE_FILE}` file in {shown!r} names {named!r}, which is "
+            f"The `{STATE_FILE}` file in {shown!r} names {named!r}, which is "
             f"not there. Found: {', '.join(names)}."
         )
     return os.path.join(directory, named)
@@ -109,14 +115,10 @@ def _named_by_state_file(directory, shown):
         state = tf.train.get_checkpoint_state(directory)
     except ValueError as error:
         raise ValueError(
-            f"The `{_STATE_FILE}` file in {shown!r} is damaged: {error}."
+            f"The `{STATE_FILE}` file in {shown!r} is damaged: {error}."
         ) from error
     # The file may come from elsewhere, so only a name beside it counts.
     return state and os.path.basename(state.model_checkpoint_path)
-
-
-def _is_index(name):
-    return name.endswith(_INDEX_SUFFIX) and not name.startswith(".")
 
 
 def _unpack(path, directory, index_only):
@@ -125,7 +127,7 @@ def _unpack(path, directory, index_only):
         names = set()
         for member, source in _members(path):
             name = os.path.basename(member.name)
-            is_small = _is_index(name) or name == _STATE_FILE
+            is_small = is_index(name) or name == STATE_FILE
             if is_small or (_DATA.fullmatch(name) and not index_only):
                 if name in names:
                     raise ValueError(
@@ -138,9 +140,9 @@ def _unpack(path, directory, index_only):
         raise ValueError(
             f"The archive {path!r} is truncated or damaged: {error}."
         ) from error
-    if not any(map(_is_index, names)):
+    if not any(map(is_index, names)):
         raise ValueError(
-            f"The archive {path!r} holds no checkpoint: no *{_INDEX_SUFFIX} "
+            f"The archive {path!r} holds no checkpoint: no *{INDEX_SUFFIX} "
             "file."
         )
 

@@ -5,6 +5,8 @@ import re
 
 import tensorflow as tf
 
+from efficientnet.messages import first_names
+
 SHADOW_SUFFIX = "/ExponentialMovingAverage"
 STEP = "global_step"
 HEAD = ("head/dense/kernel", "head/dense/bias")
@@ -13,7 +15,6 @@ _SUFFIXES = (SHADOW_SUFFIX, "/RMSProp", "/RMSProp_1", "/Momentum")
 # The original's trainer keeps an in-graph teacher there.
 _TEACHER_SCOPE = "teacher_model"
 _OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
-_MOST_NAMES = 5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,13 +146,6 @@ def read_index(prefix, path):
         unknown=sorted({name for name in shapes if "/" not in name} - {STEP}),
         step_type=types.get(STEP),
     )
-
-
-def first_names(names):
-    """Returns the first five names and how many follow, in one line."""
-    more = len(names) - _MOST_NAMES
-    shown = ", ".join(names[:_MOST_NAMES]) or "none"
-    return f"{shown} and {more} more" if more > 0 else shown
 
 
 def _reader(prefix, path):

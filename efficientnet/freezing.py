@@ -12,18 +12,17 @@ def freeze_layers(model, num_blocks, *, head=False):
 
     Args:
         model: An `EfficientNet`.
-        num_blocks: Number of blocks to freeze; negative ones count from the
-            last, so -2 leaves the last two blocks trainable.
+        num_blocks: Number of blocks to freeze.
         head: Whether to freeze the last convolution too, which leaves nothing
             to train but the classifier.
 
     Raises:
-        ValueError: If the model has fewer blocks.
+        ValueError: If the model has not as many blocks.
     """
     blocks = [layer for layer in model.layers if isinstance(layer, MBConv)]
-    if abs(num_blocks) > len(blocks):
+    if not 0 <= num_blocks <= len(blocks):
         raise ValueError(
-            f"`num_blocks` must be at most {len(blocks)}, the blocks of "
+            f"`num_blocks` must be in 0..{len(blocks)}, the blocks of "
             f"{model.name}. Received: {num_blocks}."
         )
     frozen = [model.get_layer("stem"), *blocks[:num_blocks]]

@@ -19,8 +19,8 @@ from efficientnet.checkpoint_index import (
     HEAD,
     SHADOW_SUFFIX,
     STEP,
-    first_names,
 )
+from efficientnet.messages import first_names
 from efficientnet.model import EfficientNet
 
 _HEADS = ("load", "drop_background", "fresh")
@@ -64,11 +64,10 @@ def is_tf1_checkpoint(path):
         ValueError: If it is damaged, or a directory holds several checkpoints
             and does not say which one is meant.
     """
-    path = os.fspath(path)
-    if checkpoint_archive.is_archive(path) and tf.io.gfile.exists(path):
-        return True
-    prefix = checkpoint_archive.find_prefix(path)
-    return checkpoint_index.is_name_based(prefix, path)
+    found = checkpoint_archive.find(path)
+    return checkpoint_archive.is_archive(
+        found
+    ) or checkpoint_index.is_name_based(found, os.fspath(path))
 
 
 def describe_tf1_checkpoint(path):

@@ -5,7 +5,8 @@ from absl import logging
 
 import efficientnet
 from data_prep import files
-from noisy_student import config, moving_average
+from efficientnet import checkpoint_archive, checkpoint_names
+from noisy_student import moving_average
 
 _HEAD = "head/dense/"
 
@@ -52,39 +53,15 @@ class CheckpointManager:
         return self._manager.save(checkpoint_number=step)
 
 
-def find_checkpoint(path):
-    """Returns the checkpoint prefix, or the archive, that `path` names.
-
-    Args:
-        path: A checkpoint prefix, a directory whose latest one is meant, or a
-            `.tar.gz` of a released one.
-
-    Raises:
-        FileNotFoundError: If there is no checkpoint there.
-    """
-    if path.endswith(config.ARCHIVE_SUFFIXES) and files.exists(path):
-        return path
-    if tf.io.gfile.isdir(path):
-        latest = tf.train.latest_checkpoint(path)
-        if latest is None:
-            raise FileNotFoundError(f"No checkpoint in the directory {path!r}.")
-        return latest
-    if not tf.io.gfile.exists(f"{path}.index"):
-        raise FileNotFoundError(
-            f"No checkpoint {path!r}: neither a directory nor a prefix "
-            "of an .index file."
-        )
-    return path
-
-
 def fingerprint(checkpoint):
     """Returns a short digest that tells a checkpoint from another.
 
     Args:
-        checkpoint: What `find_checkpoint` returned.
+        checkpoint: What `checkpoint_archive.find` returned.
     """
-    archive = checkpoint.endswith(config.ARCHIVE_SUFFIXES)
-    return files.fingerprint([checkpoint if archive else f"{checkpoint}.index"])
+    if not checkpoint_names.is_archive(checkpoint):
+        checkpoint += checkpoint_names.INDEX_SUFFIX
+    return files.fingerprint([checkpoint])
 
 
 def load_weights(model, path, *, use_ema=True, head="load"):
@@ -111,7 +88,7 @@ def load_weights(model, path, *, use_ema=True, head="load"):
     if efficientnet.is_tf1_checkpoint(path):
         efficientnet.load_tf1_checkpoint(model, path, use_ema, head=head)
         return path
-    prefix = find_checkpoint(path)
+    prefix = checkpoint_archive.find(path)
     if head == "drop_background":
         raise ValueError(
             f"{prefix!r} was not made by the original code: it has no "

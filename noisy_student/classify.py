@@ -13,10 +13,9 @@ from typing import Optional
 import numpy as np
 
 from data_prep import class_names, command_line, files, image_encoding
+from efficientnet.messages import first_names
 from noisy_student import config as config_lib
 from noisy_student import preflight, run_dir
-
-_NAMED = 5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,10 +109,9 @@ def classify(config):
 def _check_images(paths):
     found = image_encoding.find_unreadable(paths)
     if found:
-        more = ", ..." if found[_NAMED:] else ""
         raise ValueError(
             f"{len(found)} of {len(paths)} images cannot be read: "
-            f"{', '.join(found[:_NAMED])}{more}."
+            f"{first_names(found)}."
         )
 
 
@@ -131,7 +129,7 @@ def _look(view, path):
         return view(encoded)
     except tf.errors.InvalidArgumentError as error:
         cause = labeled_images.first_cause(error)
-        raise ValueError(f"{path} cannot be classified: {cause}") from error
+        raise ValueError(f"{path} cannot be classified: {cause}.") from error
 
 
 def _names(config, given, num_classes):

@@ -63,21 +63,16 @@ def evaluate(model, batches, *, strategy=None):
     return figures
 
 
-def evaluate_split(
-    model, model_config, data, *, strategy, batch_size, class_names=None
-):
+def evaluate_split(model, model_config, data, *, strategy, batch_size):
     """Evaluates a model on the labeled images of a `DataConfig`.
 
     Args:
         model: The network, built under `strategy`.
         model_config: Its `config.ModelConfig`.
-        data: `config.DataConfig`; `label_data_dir` and `eval_split` are read,
-            as `labeled_images.open_source` says.
+        data: `config.DataConfig`; see `open_split`.
         strategy: `tf.distribute` strategy.
         batch_size: Images per step over all replicas; rounded up to a
             multiple of the replicas.
-        class_names: Names of the class folders of an image folder in label
-            order; None takes those the folder implies.
 
     Returns:
         What `evaluate` returns.
@@ -86,6 +81,31 @@ def evaluate_split(
         FileNotFoundError: If there are no images.
         ValueError: If some of them cannot be evaluated; it names them.
     """
+    return evaluate_source(
+        model,
+        model_config,
+        open_split(model_config, data),
+        strategy=strategy,
+        batch_size=batch_size,
+    )
+
+
+def open_split(model_config, data, *, class_names=None):
+    """Opens the labeled images of a `DataConfig` for an evaluation.
+
+    Args:
+        model_config: `config.ModelConfig` of the network that will look.
+        data: `config.DataConfig`; `label_data_dir` and `eval_split` are read,
+            as `labeled_images.open_source` says.
+        class_names: Names of the class folders of an image folder in label
+            order; None takes those the folder implies.
+
+    Returns:
+        `labeled_images.LabeledImages`, checked.
+
+    Raises:
+        As `evaluate_split`.
+    """
     source = labeled_images.open_source(
         data.label_data_dir,
         split=data.eval_split,
@@ -93,6 +113,11 @@ def evaluate_split(
         class_names=class_names,
     )
     source.check()
+    return source
+
+
+def evaluate_source(model, model_config, source, *, strategy, batch_size):
+    """Evaluates a model on what `open_split` opened, as `evaluate_split`."""
     view = preprocessing.eval_view(model_config)
     batches = input_pipeline.distribute_elements(
         strategy,

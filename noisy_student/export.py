@@ -54,6 +54,8 @@ BOUNDS = {
     "tflite_int8": 0.25,
 }
 _NUM_BLOTS = 8
+_SCRATCH = ".export-"
+_STALE_SECONDS = 24 * 60 * 60
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,6 +119,7 @@ def export(config, network, samples):
     source = _source(config.model, network, list(samples))
     report = _open_report(config, source)
     expected = _expected_logits(source)
+    _remove_stale_scratch(config.output_dir)
     report["logit_spread"] = float(np.ptp(expected))
     refused = []
     for name in config.formats:
@@ -272,7 +275,7 @@ def _export_format(config, name, source, expected):
     form = export_formats.FORMATS[name]
     files.make_dirs(config.output_dir)
     with tempfile.TemporaryDirectory(
-        prefix=".export-", dir=config.output_dir
+        prefix=_SCRATCH, dir=config.output_dir
     ) as scratch:
         # Under its final name: Keras tells formats by it.
         made = os.path.join(scratch, form.file_name)
@@ -290,6 +293,17 @@ def _export_format(config, name, source, expected):
         if figures["max_logit_difference"] <= figures["bound"]:
             _publish(made, os.path.join(config.output_dir, form.file_name))
     return figures
+
+
+def _remove_stale_scratch(directory):
+    """Removes what killed exports left, once no export can be using it."""
+    for name in files.list_names(directory):
+        path = os.path.join(directory, name)
+        if name.startswith(_SCRATCH) and (
+            time.time() - os.path.getmtime(path) > _STALE_SECONDS
+        ):
+            logging.info("Removing %s of an export that was killed.", path)
+            shutil.rmtree(path)
 
 
 @contextlib.contextmanager

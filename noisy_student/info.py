@@ -5,17 +5,16 @@ once for any model, and without TensorFlow.
 """
 
 import dataclasses
-from typing import Optional
 
 from efficientnet import config as efficientnet_config
 from noisy_student import layer_cards
 
-# Values that an optimizer keeps for each trainable weight.
-SLOTS = {"sgd": 0, "momentum": 1, "rmsprop": 2, "adam": 2, "lamb": 2}
 # Bytes of one value of an activation, by precision policy.
 ACTIVATION_BYTES = {"float32": 4, "mixed_bfloat16": 2}
 
 _WEIGHT_BYTES = 4
+# Values that RMSprop with momentum keeps for each trainable weight.
+_NUM_SLOTS = 2
 
 _HEADINGS = (
     "layer",
@@ -76,20 +75,18 @@ class ModelCard:
     Attributes:
         model_name: Name in the table.
         image_size: Height and width of the input in pixels.
-        num_classes: Number of logits; None without a classifier.
-        dropout_rate: Before the classifier; None without one.
+        num_classes: Number of logits.
+        dropout_rate: Before the classifier.
         batch_size: Images per step on one device.
-        optimizer: Key of `SLOTS`.
         layers: Tuple of `layer_cards.LayerCard`, from first to last.
         memory: `Memory` at that batch size.
     """
 
     model_name: str
     image_size: int
-    num_classes: Optional[int]
-    dropout_rate: Optional[float]
+    num_classes: int
+    dropout_rate: float
     batch_size: int
-    optimizer: str
     layers: tuple
     memory: Memory
 
@@ -130,7 +127,7 @@ class ModelCard:
         return 3 * self.flops * self.batch_size
 
 
-def model_card(model, *, batch_size, optimizer="rmsprop", include_top=True):
+def model_card(model, *, batch_size):
     """Returns what a model is made of and what it costs.
 
     The memory is an estimate of what the tensors of a step need at its peak. It
@@ -150,36 +147,25 @@ def model_card(model, *, batch_size, optimizer="rmsprop", include_top=True):
     Args:
         model: `config.ModelConfig`.
         batch_size: Images per step on one device, unlabeled ones included.
-        optimizer: Key of `SLOTS`.
-        include_top: Whether the model ends in a classifier.
 
     Returns:
         `ModelCard`.
 
     Raises:
-        ValueError: If there is no such model or optimizer, or the batch size
-            is below 1.
+        ValueError: If there is no such model, or the batch size is below 1.
     """
     if batch_size < 1:
         raise ValueError(f"`batch_size` must be >= 1. Received: {batch_size}.")
-    if optimizer not in SLOTS:
-        raise ValueError(
-            f"`optimizer` must be one of {', '.join(SLOTS)}. "
-            f"Received: {optimizer!r}."
-        )
     architecture = _architecture(model)
-    layers = tuple(
-        layer_cards.layer_cards(architecture, include_top=include_top)
-    )
+    layers = tuple(layer_cards.layer_cards(architecture))
     return ModelCard(
         model_name=model.model_name,
         image_size=model.image_size,
-        num_classes=model.num_classes if include_top else None,
-        dropout_rate=architecture.dropout_rate if include_top else None,
+        num_classes=model.num_classes,
+        dropout_rate=architecture.dropout_rate,
         batch_size=batch_size,
-        optimizer=optimizer,
         layers=layers,
-        memory=_memory(layers, batch_size, SLOTS[optimizer]),
+        memory=_memory(layers, batch_size),
     )
 
 
@@ -208,7 +194,7 @@ def _architecture(model):
     )
 
 
-def _memory(layers, batch_size, num_slots):
+def _memory(layers, batch_size):
     weights = _WEIGHT_BYTES * sum(layer.params for layer in layers)
     trainable = _WEIGHT_BYTES * sum(layer.trainable_params for layer in layers)
     kept = batch_size * sum(layer.kept_values for layer in layers)
@@ -217,7 +203,7 @@ def _memory(layers, batch_size, num_slots):
     return Memory(
         weights=weights,
         moving_average=weights,
-        slots=num_slots * trainable,
+        slots=_NUM_SLOTS * trainable,
         gradients=trainable,
         activations={policy: size * kept for policy, size in sizes},
         inference_activations={policy: size * live for policy, size in sizes},
@@ -236,7 +222,7 @@ def format_card(card):
         "Survival is the probability that an example keeps a block's branch "
         "in training; a block",
         "without a skip is never dropped. Dropout before the classifier: "
-        f"{_or_dash(card.dropout_rate)}.",
+        f"{card.dropout_rate}.",
         "",
         f"Parameters: {card.params:,}, of which {card.trainable_params:,} are "
         "trained; the others are moving statistics",
@@ -265,11 +251,8 @@ def summary(card):
 
 
 def _title(card):
-    top = "no classifier"
-    if card.num_classes is not None:
-        top = f"{card.num_classes:,} classes"
     size = card.image_size
-    return f"{card.model_name} at {size}x{size}, {top}"
+    return f"{card.model_name} at {size}x{size}, {card.num_classes:,} classes"
 
 
 def _cells(layer):
@@ -300,7 +283,7 @@ def _memory_lines(card):
     rows = {
         "weights": [memory.weights for _ in policies],
         "their moving average": [memory.moving_average for _ in policies],
-        f"slots of {card.optimizer}": [memory.slots for _ in policies],
+        "slots of rmsprop": [memory.slots for _ in policies],
         "gradients": [memory.gradients for _ in policies],
         "activations": [memory.activations[p] for p in policies],
         "training in all": [memory.training(p) for p in policies],

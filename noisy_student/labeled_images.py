@@ -29,12 +29,17 @@ from data_prep import (
     shards,
     tfds_dataset,
 )
+from efficientnet.messages import first_names
 
 TFDS = "tfds:"
 CLASSES_FILE = image_folder.CLASSES_FILE
 
 _SYNSET = re.compile(r"n\d{8}")
-_NAMED = 5
+# TensorFlow's words for an image of another size than a network's.
+_OTHER_SIZE = re.compile(
+    r"Shape of tensor \S+ \[(\d+),(\d+),3\] is not compatible with expected "
+    r"shape \[(\d+),(\d+),3\]"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -252,13 +257,13 @@ def _label_order(origin, directory, folders, num_classes, names):
     if unknown := [name for name in folders if name not in set(names)]:
         raise ValueError(
             f"{origin}: {len(unknown)} of {len(folders)} class folders are "
-            f"not among {where}: {_first(unknown)}. The order of the labels "
-            f"may be given in {listed!r}, a JSON list of the folders."
+            f"not among {where}: {first_names(unknown)}. The order of the "
+            f"labels may be given in {listed!r}, a JSON list of the folders."
         )
     if len(names) != num_classes:
         raise ValueError(
             f"{origin}: the model has {num_classes} classes, {where} hold "
-            f"{len(names)}: {_first(list(names))}. If some have no image, list "
+            f"{len(names)}: {first_names(names)}. If some have no image, list "
             f"all of them, in the order of the labels, in {listed!r}."
         )
     return tuple(names)
@@ -373,20 +378,21 @@ def _problem(images, view, num_classes):
 
 
 def first_cause(error):
-    """Returns the one line of a TensorFlow error that tells what is wrong."""
+    """Returns what is wrong with an image, from a TensorFlow error, in a line.
+
+    No full stop ends it.
+    """
     # Where it happened stands before it, a traceback behind.
     message = re.sub(r"\{\{.*?\}\} ", "", error.message).splitlines()[0]
     message = re.sub(r"^Error in user-defined .* Iterator::\S+: ", "", message)
-    return re.sub(r"^ValueError: | \[Op:\w+\].*$", "", message)
+    message = re.sub(r"^ValueError: | \[Op:\w+\].*$", "", message)
+    message = _OTHER_SIZE.sub(r"\1 pixels high and \2 wide, not \3x\4", message)
+    return message.rstrip(".")
 
 
 def _refuse(origin, found, num_images):
     if found:
         raise ValueError(
             f"{origin}: {len(found)} of {num_images} images cannot be "
-            f"evaluated, and none may be left out: {_first(found)}."
+            f"evaluated, and none may be left out: {first_names(found)}."
         )
-
-
-def _first(names):
-    return ", ".join(names[:_NAMED]) + (", ..." if names[_NAMED:] else "")

@@ -52,13 +52,12 @@ class LayerCard:
     live_values: int
 
 
-def layer_cards(architecture, *, include_top=True):
+def layer_cards(architecture):
     """Yields the `LayerCard` of each layer, from first to last.
 
     Args:
         architecture: `efficientnet.EfficientNetConfig`, taken at its
             `image_size`.
-        include_top: Whether the model ends in a classifier.
     """
     width = architecture.width_coefficient
     blocks = scaling.scaled_blocks(architecture)
@@ -75,8 +74,7 @@ def layer_cards(architecture, *, include_top=True):
         size = _output_size(size, block.strides)
     last_filters = blocks[-1].output_filters
     yield _conv_card("head", size, 1, 1, last_filters, head_filters)
-    if include_top:
-        yield _dense_card(head_filters, architecture.num_classes)
+    yield _dense_card(head_filters, architecture.num_classes)
 
 
 def _output_size(size, strides):

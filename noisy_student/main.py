@@ -76,13 +76,18 @@ def _load(run, strategy):
 def _evaluate(run, strategy):
     from noisy_student import evaluate
 
-    figures = evaluate.evaluate_split(
-        _load(run, strategy),
+    # First: images that cannot be evaluated must not wait for the network.
+    source = evaluate.open_split(
         run.train.model,
         run.train.data,
+        class_names=run_dir.trained_class_names(run.weights_path),
+    )
+    figures = evaluate.evaluate_source(
+        _load(run, strategy),
+        run.train.model,
+        source,
         strategy=strategy,
         batch_size=run.train.eval_batch_size,
-        class_names=run_dir.trained_class_names(run.weights_path),
     )
     split = run.train.data.eval_split
     for name, value in figures.items():

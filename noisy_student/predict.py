@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from data_prep import files, progress, records, shard_writer, shards
+from efficientnet import checkpoint_archive
 from noisy_student import (
     checkpoints,
     input_pipeline,
@@ -69,7 +70,7 @@ def predict(config, strategy):
             directory holds predictions of another run.
     """
     inputs = shards.list_shards(config.input_dir, config.split)
-    prefix = checkpoints.find_checkpoint(config.checkpoint)
+    prefix = checkpoint_archive.find(config.checkpoint)
     writer = shard_writer.ShardedWriter(
         config.output_dir,
         config.split,

@@ -2,12 +2,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from efficientnet import checkpoint_archive
 from noisy_student import (
     checkpoints,
     config,
     models,
     moving_average,
     optimizers,
+    preflight,
     run_dir,
     train,
 )
@@ -61,7 +63,7 @@ def test_a_resumed_state_has_weights_slots_averages_and_step(trained):
     resumed = new_state(1)
     assert (everything(resumed) != everything(state)).any()
     manager = checkpoints.CheckpointManager(directory, resumed, max_to_keep=2)
-    assert manager.restore_latest() == checkpoints.find_checkpoint(directory)
+    assert manager.restore_latest() == checkpoint_archive.find(directory)
     np.testing.assert_array_equal(everything(resumed), everything(state))
 
 
@@ -97,16 +99,52 @@ def test_a_checkpoint_of_another_network_is_refused(trained):
 
 
 def test_a_missing_checkpoint_is_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match="No checkpoint in the dir"):
-        checkpoints.find_checkpoint(str(tmp_path))
     prefix = str(tmp_path / "model.ckpt-7")
-    with pytest.raises(FileNotFoundError, match="model.ckpt-7"):
-        checkpoints.find_checkpoint(prefix)
+    with pytest.raises(FileNotFoundError, match="No checkpoint .*model.ckpt-7"):
+        checkpoints.load_weights(None, prefix)
+
+
+@pytest.mark.parametrize(
+    ("name", "names"),
+    [
+        ("model.ckpt", ["model.ckpt.index"]),
+        ("", ["model.ckpt.index"]),
+        ("released.tgz", ["released.tgz"]),
+        ("", ["._model.ckpt.index"]),
+        ("", ["checkpoint"]),
+        ("model.ckpt", ["checkpoint"]),
+        ("released.tgz", ["released.tgz.index"]),
+    ],
+)
+def test_what_is_loaded_is_seen_before_tensorflow_is(tmp_path, name, names):
+    folder = tmp_path / "run [1]"
+    folder.mkdir()
+    for file in names:
+        (folder / file).touch()
+    path = str(folder / name)
+    try:
+        checkpoint_archive.find(path)
+        found = True
+    except FileNotFoundError:
+        found = False
+    assert preflight.has_checkpoint(path) == found
+    assert found == (names[0] in ("model.ckpt.index", "released.tgz"))
+
+
+def test_checkpoints_are_told_apart(trained, tmp_path):
+    _, directory = trained
+    prefix = checkpoint_archive.find(directory)
+    archive = tmp_path / "released.tgz"
+    archive.write_bytes(b"content")
+    digests = [checkpoints.fingerprint(p) for p in (prefix, str(archive))]
+    assert digests[0] == checkpoints.fingerprint(prefix) != digests[1]
+    archive.write_bytes(b"other content")
+    assert checkpoints.fingerprint(str(archive)) != digests[1]
 
 
 def test_the_network_of_a_run_is_found_beside_its_checkpoint(trained, tmp_path):
     _, directory = trained
-    prefix = checkpoints.find_checkpoint(directory)
+    prefix = checkpoint_archive.find(directory)
     for path in (directory, prefix):
         assert run_dir.trained_model_config(path) == fixtures.MODEL
     assert run_dir.trained_model_config(str(tmp_path)) is None

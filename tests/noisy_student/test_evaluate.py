@@ -158,7 +158,7 @@ def test_images_that_cannot_be_evaluated_are_named(tmp_path):
     large = tf.io.encode_png(np.zeros((9, 16, 3), np.uint8)).numpy()
     (folder / "b" / "x.png").write_bytes(large)
     with pytest.raises(
-        ValueError, match=r"1 of 8 .*b/x.png \(Shape of .*\[9,16,3\]"
+        ValueError, match=r"b/x.png \(9 pixels high and 16 wide, not 16x16\)\."
     ):
         evaluate_tiny(folder)
 

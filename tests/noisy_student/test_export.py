@@ -4,6 +4,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import time
 import warnings
 
 import numpy as np
@@ -331,6 +332,23 @@ def test_a_folder_that_a_killed_export_left_is_replaced(
     (left / "stale").touch()
     export.export(folder, network, SAMPLES)
     assert os.listdir(left) == ["logits"]
+
+
+def test_what_a_killed_export_left_is_removed_after_a_day(
+    settings, network, quick
+):
+    out = pathlib.Path(settings.output_dir)
+    for name, hours in ((".export-old", 25), (".export-new", 23)):
+        (out / name).mkdir(parents=True)
+        (out / name / "model.h5").touch()
+        then = time.time() - 3600 * hours
+        os.utime(out / name, (then, then))
+    export.export(settings, network, SAMPLES)
+    assert sorted(os.listdir(out)) == [
+        ".export-new",
+        "export.json",
+        "model.h5",
+    ]
 
 
 @pytest.mark.slow

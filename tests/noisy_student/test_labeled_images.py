@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 
 import numpy as np
 import pytest
@@ -197,7 +198,7 @@ def test_files_that_are_no_images_are_refused_before_the_first_batch(tmp_path):
     assert f"{tmp_path}/a/1.jpg (an empty file), " in message
     assert f"{tmp_path}/a/2.jpg (truncated or damaged), " in message
     assert f"{tmp_path}/a/3.txt (no image), " in message
-    assert message.endswith(f"{tmp_path}/b/0.jpg (no such file), ....")
+    assert message.endswith(f"{tmp_path}/b/0.jpg (no such file) and 2 more.")
 
 
 def view(image_bytes):
@@ -238,7 +239,7 @@ def test_damaged_records_and_labels_are_named_by_file_and_index(tmp_path):
     path = os.path.join(tmp_path, "validation-00000-of-00001")
     assert f"--label_data_dir={tmp_path}, validation-*: 3 of 4 ima" in message
     assert f"{path}: record 0 (label -1, not in 0..2)" in message
-    assert f"{path}: record 2 (" in message
+    assert re.search(rf"{path}: record 2 \([^)]+[^.)]\), ", message)
     assert f"{path}: record 3 (label 3, not in 0..2)" in message
 
 

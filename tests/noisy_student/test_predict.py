@@ -7,23 +7,30 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import efficientnet
 from data_prep import records, shards
-from noisy_student import checkpoints, models, predict, preprocessing, train
+from noisy_student import (
+    checkpoints,
+    models,
+    optimizers,
+    predict,
+    preprocessing,
+    train,
+)
 from tests import replicas as replicas_lib
 from tests.noisy_student import fixtures
 
 
 @pytest.fixture(scope="module")
 def teacher(tmp_path_factory):
-    """Returns the run directory of a teacher of one step."""
-    data_dir = tmp_path_factory.mktemp("data")
-    fixtures.write_labeled(data_dir, "train", 6)
+    """Returns the directory of a teacher whose averages are far from it."""
     directory = str(tmp_path_factory.mktemp("teacher"))
-    train.train(
-        fixtures.train_config(data_dir, train_steps=1, num_train_images=6),
-        tf.distribute.get_strategy(),
-        directory,
+    state = train.create_state(
+        models.build(fixtures.MODEL), optimizers.RMSprop(0.1), 0.5
     )
+    for shadow in state.moving_average.shadows.values():
+        shadow.assign(2 * shadow)
+    checkpoints.CheckpointManager(directory, state, max_to_keep=1).save(1)
     return directory
 
 
@@ -114,6 +121,19 @@ def test_a_missing_teacher_is_an_error_and_writes_nothing(settings, tmp_path):
     with pytest.raises(FileNotFoundError, match="nobody"):
         predict.predict(lost, tf.distribute.get_strategy())
     assert not os.path.exists(settings.output_dir)
+
+
+def test_a_released_checkpoint_is_found_in_its_directory(settings, tmp_path):
+    prefix = str(tmp_path / "released" / "model.ckpt")
+    efficientnet.save_tf1_checkpoint(models.build(fixtures.MODEL), prefix)
+    # As downloaded: no file says which checkpoint is the latest.
+    (tmp_path / "released" / "checkpoint").unlink()
+    released = dataclasses.replace(
+        settings, checkpoint=str(tmp_path / "released")
+    )
+    manifest = predict.predict(released, tf.distribute.get_strategy())
+    assert manifest.total_records == 9
+    assert manifest.config["checkpoint"] == prefix
 
 
 def test_batch_size_is_checked(settings):
