@@ -238,6 +238,13 @@ def unpack_image(serialized):
     return _first_bytes(feature, IMAGE), _first_bytes(feature, KEY)
 
 
+def stores_image(serialized):
+    """Returns whether a record has a field for an image, even an empty one."""
+    feature = _features(serialized)
+    # Not `feature[IMAGE]` alone: that would insert what is missing.
+    return IMAGE in feature and feature[IMAGE].HasField("bytes_list")
+
+
 def unpack_prediction(serialized):
     """Returns (float32 probs [num_classes], label, key) of a prediction."""
     feature = _features(serialized)
@@ -342,3 +349,28 @@ def count_records(path):
             offset = end
             index += 1
     return index
+
+
+def count_shards(directory, split):
+    """Finds the shards of a split and how many records each holds.
+
+    The manifest is believed where there is one: a large corpus is not read to
+    be counted.
+
+    Args:
+        directory: Folder of the shards.
+        split: Prefix of their names.
+
+    Returns:
+        (sorted list of paths, list of int).
+
+    Raises:
+        FileNotFoundError: There is no shard.
+        ValueError: Shards are missing, or the manifest is none.
+        RecordError: A file without manifest ends inside a record.
+    """
+    paths = list_shards(directory, split)
+    manifest = read_manifest(directory, split)
+    if manifest is not None and manifest.num_shards == len(paths):
+        return paths, list(manifest.num_records)
+    return paths, [count_records(path) for path in paths]

@@ -67,7 +67,7 @@ def validate(pattern, kind, num_classes=None):
         offset = 0
         for index, serialized in enumerate(records.read_records(path)):
             where = records.describe_position(path, index, offset)
-            values = _check_record(serialized, kind, num_classes, where)
+            values = check_record(serialized, kind, num_classes, where)
             if records.PROBS in values:
                 num_classes = len(values[records.PROBS])
             for name in _LABEL_FIELDS.intersection(values):
@@ -83,8 +83,22 @@ def validate(pattern, kind, num_classes=None):
     )
 
 
-def _check_record(serialized, kind, num_classes, where):
-    """Returns dict field -> values of a record, or raises `RecordError`."""
+def check_record(serialized, kind, num_classes, where):
+    """Checks one record.
+
+    Args:
+        serialized: bytes.
+        kind: A kind `validate` knows.
+        num_classes: Upper bound of labels and length of distributions, or
+            None.
+        where: What messages begin with; see `records.describe_position`.
+
+    Returns:
+        dict field -> values, () for a missing key.
+
+    Raises:
+        records.RecordError: It is malformed; names the field.
+    """
     try:
         example = tf.train.Example.FromString(serialized)
     except message.DecodeError as error:

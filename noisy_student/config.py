@@ -9,10 +9,10 @@ import json
 import math
 from typing import Optional
 
+from noisy_student.data_config import AugmentConfig, DataConfig, require
+
 LABEL_TYPES = ("soft", "hard")
-AUGMENTATIONS = ("none", "randaugment", "autoaugment")
 CROP_PADDINGS = ("32", "proportional")
-ARCHIVE_SUFFIXES = (".tar.gz", ".tgz")
 CHECKPOINT_HEADS = ("load", "drop_background", "fresh")
 # AdvProp's networks take pixels scaled to [-1, 1]: this mean, this deviation.
 ADVPROP_RGB = (127.5, 127.5, 127.5)
@@ -33,12 +33,8 @@ FLAG_OF_MODEL_FIELD = {
     "depth_coefficient": "depth_coefficient",
     "small_image": "small_image_model",
     "crop_padding": "crop_padding",
+    "fused_decode": "fused_decode",
 }
-
-
-def _require(condition, name, rule, value):
-    if not condition:
-        raise ValueError(f"`{name}` must be {rule}. Received: {value!r}.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,6 +57,8 @@ class ModelConfig:
             `CROP_PADDINGS`; see `preprocessing.preprocess_for_eval`.
         num_shards_per_group: Which replicas share the statistics of batch
             normalization; see `efficientnet.build_model`.
+        fused_decode: Whether only the crop of an evaluated JPEG is decoded;
+            see `preprocessing.preprocess_for_eval`.
     """
 
     model_name: str
@@ -75,83 +73,23 @@ class ModelConfig:
     stddev_rgb: Optional[tuple] = None
     crop_padding: str = "32"
     num_shards_per_group: int = -1
+    fused_decode: bool = False
 
     def __post_init__(self):
-        _require(
+        require(
             self.crop_padding in CROP_PADDINGS,
             "crop_padding",
             f"one of {CROP_PADDINGS}",
             self.crop_padding,
         )
-        _require(self.num_classes >= 2, "num_classes", ">= 2", self.num_classes)
-        _require(self.image_size >= 8, "image_size", ">= 8", self.image_size)
+        require(self.num_classes >= 2, "num_classes", ">= 2", self.num_classes)
+        require(self.image_size >= 8, "image_size", ">= 8", self.image_size)
         for name in ("width_coefficient", "depth_coefficient"):
             value = getattr(self, name)
-            _require(value is None or value > 0, name, "> 0", value)
+            require(value is None or value > 0, name, "> 0", value)
         for name in ("dropout_rate", "stochastic_depth_rate"):
             value = getattr(self, name)
-            _require(value is None or 0 <= value < 1, name, "in [0, 1)", value)
-
-
-@dataclasses.dataclass(frozen=True)
-class AugmentConfig:
-    """The input noise of training images.
-
-    Attributes:
-        name: `'none'`, `'randaugment'` or `'autoaugment'`, after the random
-            crop and flip.
-        num_layers: RandAugment operations per image.
-        magnitude: RandAugment magnitude, 10 is the nominal maximum.
-        cutout: Whether RandAugment may draw Cutout.
-        random_crop: False trains on the evaluation view (no crop, no flip).
-        flip: Whether images are flipped at random.
-    """
-
-    name: str = "none"
-    num_layers: int = 2
-    magnitude: float = 27
-    cutout: bool = True
-    random_crop: bool = True
-    flip: bool = True
-
-    def __post_init__(self):
-        _require(
-            self.name in AUGMENTATIONS,
-            "augment",
-            f"one of {AUGMENTATIONS}",
-            self.name,
-        )
-        _require(self.num_layers >= 1, "num_layers", ">= 1", self.num_layers)
-        _require(self.magnitude >= 0, "magnitude", ">= 0", self.magnitude)
-
-
-@dataclasses.dataclass(frozen=True)
-class DataConfig:
-    """Where images come from.
-
-    Attributes:
-        label_data_dir: Directory of labeled shards.
-        train_split: Prefix of the labeled training shards.
-        unlabel_data_dir: Directory of unlabeled or pseudo-labeled shards.
-        unlabel_split: Prefix of those shards.
-        eval_split: Prefix of the labeled evaluation shards.
-        shuffle_buffer: Records held for shuffling, per stream.
-    """
-
-    label_data_dir: Optional[str] = None
-    train_split: str = "train"
-    unlabel_data_dir: Optional[str] = None
-    unlabel_split: str = "train"
-    eval_split: str = "validation"
-    shuffle_buffer: int = 1024
-
-    def __post_init__(self):
-        _require(
-            self.shuffle_buffer >= 1,
-            "shuffle_buffer",
-            ">= 1",
-            self.shuffle_buffer,
-        )
+            require(value is None or 0 <= value < 1, name, "in [0, 1)", value)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -173,19 +111,19 @@ class PseudoLabelConfig:
     online: bool = False
 
     def __post_init__(self):
-        _require(
+        require(
             self.unlabeled_ratio >= 0,
             "unlabeled_ratio",
             ">= 0",
             self.unlabeled_ratio,
         )
-        _require(
+        require(
             self.label_type in LABEL_TYPES,
             "label_type",
             f"one of {LABEL_TYPES}",
             self.label_type,
         )
-        _require(self.temperature > 0, "temperature", "> 0", self.temperature)
+        require(self.temperature > 0, "temperature", "> 0", self.temperature)
 
     def unlabeled_batch_size(self, batch_size):
         """Returns the unlabeled images that accompany `batch_size` labeled."""
@@ -213,13 +151,13 @@ class StepConfig:
     seed: int = 0
 
     def __post_init__(self):
-        _require(
+        require(
             0 <= self.label_smoothing < 1,
             "label_smoothing",
             "in [0, 1)",
             self.label_smoothing,
         )
-        _require(
+        require(
             self.weight_decay >= 0, "weight_decay", ">= 0", self.weight_decay
         )
 
@@ -246,18 +184,18 @@ class OptimizerConfig:
     def __post_init__(self):
         for name in ("base_learning_rate", "decay_epochs"):
             value = getattr(self, name)
-            _require(value > 0, name, "> 0", value)
+            require(value > 0, name, "> 0", value)
         final = self.final_base_lr
-        _require(
+        require(
             final is None or 0 < final < self.base_learning_rate,
             "final_base_lr",
             f"between 0 and base_learning_rate={self.base_learning_rate}",
             final,
         )
-        _require(
+        require(
             self.warmup_epochs >= 0, "warmup_epochs", ">= 0", self.warmup_epochs
         )
-        _require(
+        require(
             0 <= self.moving_average_decay < 1,
             "moving_average_decay",
             "in [0, 1)",
@@ -282,7 +220,7 @@ class FreezeConfig:
 
     def __post_init__(self):
         blocks = self.trainable_blocks
-        _require(
+        require(
             blocks is None or blocks >= 0, "trainable_blocks", ">= 0", blocks
         )
 
@@ -351,8 +289,8 @@ class TrainConfig:
             "eval_batch_size",
         ):
             value = getattr(self, name)
-            _require(value is None or value >= 1, name, ">= 1", value)
-        _require(
+            require(value is None or value >= 1, name, ">= 1", value)
+        require(
             self.init_head in CHECKPOINT_HEADS,
             "init_head",
             f"one of {CHECKPOINT_HEADS}",
@@ -401,7 +339,7 @@ class HardwareConfig:
     deterministic: bool = False
 
     def __post_init__(self):
-        _require(
+        require(
             self.num_virtual_devices >= 1,
             "num_virtual_devices",
             ">= 1",

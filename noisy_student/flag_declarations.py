@@ -101,6 +101,25 @@ def _define_data_flags(flag_values):
         "Records held in memory to shuffle each stream.",
         lower_bound=1,
     )
+    group.boolean(
+        "use_cache",
+        False,
+        "Hold all training records in memory, and shuffle all of them.",
+    )
+    group.float(
+        "max_damaged_fraction",
+        0.001,
+        "Share of the training records that may be left out as damaged; each "
+        "is reported.",
+        lower_bound=0.0,
+        upper_bound=1.0,
+    )
+    group.boolean(
+        "fused_decode",
+        None,
+        "Decode only the part of a JPEG that is looked at, faster and a "
+        "little different near its edges; none does in training alone.",
+    )
 
 
 def _define_model_flags(flag_values):

@@ -240,6 +240,7 @@ def model_config(values):
         stochastic_depth_rate=values.stochastic_depth_rate,
         small_image=task.small_image or values.small_image_model,
         crop_padding=values.crop_padding,
+        fused_decode=_first(values.fused_decode, False),
         num_shards_per_group=values.num_shards_per_group,
         **_pixel_statistics(values),
     )
@@ -325,6 +326,8 @@ def _data_config(values):
         unlabel_split=values.file_prefix,
         eval_split=_first(values.eval_split, task.eval_split),
         shuffle_buffer=values.shuffle_buffer,
+        cache=values.use_cache,
+        max_damaged_fraction=values.max_damaged_fraction,
     )
 
 
@@ -336,6 +339,7 @@ def _augment_config(values, name):
         cutout=values.cutout_op,
         random_crop=not values.remove_aug,
         flip=tasks.get_task(values.task_name).flip,
+        fused_decode=_first(values.fused_decode, True),
     )
 
 

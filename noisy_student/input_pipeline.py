@@ -1,126 +1,26 @@
 """Shards in, batches out: labeled and unlabeled streams, evaluation batches.
 
 The order of a training stream is a function of (seed, position) alone, so a
-run that was killed continues with the very next image. Randomness of an
-image's view is seeded with its position for the same reason.
+run that was killed continues with the very next image (`record_stream.py`).
+Randomness of an image's view is seeded with its position for the same reason.
+Records that cannot be used are left out and accounted for
+(`damaged_records.py`).
 """
 
-import dataclasses
-import zlib
-
 import tensorflow as tf
-from absl import logging
 
 from data_prep import records
-from noisy_student import preprocessing
-
-_READ_PARALLELISM = 16
+from noisy_student import damaged_records, preprocessing, record_stream
 
 
-@dataclasses.dataclass(frozen=True)
-class RecordStream:
-    """An endless, shuffled, resumable stream of records.
-
-    Attributes:
-        shards: Paths of TFRecord files.
-        num_records: Records in all of them.
-        seed: Seed of the order and of every view.
-        shuffle_buffer: Records that are shuffled among each other; a second
-            block of them is held while one is delivered.
-        num_readers: Input pipelines that share the stream.
-        reader: Which of them this is; it takes every `num_readers`-th record.
-    """
-
-    shards: tuple
-    num_records: int
-    seed: int
-    shuffle_buffer: int
-    num_readers: int = 1
-    reader: int = 0
-
-    def dataset(self, start):
-        """Returns (serialized record, int64 [2] seed of its view) from `start`.
-
-        Args:
-            start: Records this reader has already delivered, >= 0.
-        """
-        position = start * self.num_readers
-        epoch, within = divmod(position, self.num_records)
-        # Only the epoch that was interrupted is read from its beginning.
-        dataset = tf.data.Dataset.range(epoch, tf.int64.max).flat_map(
-            self._epoch
-        )
-        dataset = dataset.skip(within)
-        if self.num_readers > 1:
-            dataset = dataset.shard(self.num_readers, self.reader)
-        first = start * self.num_readers + self.reader
-        indices = tf.data.Dataset.range(first, tf.int64.max, self.num_readers)
-        return tf.data.Dataset.zip((dataset, indices)).map(
-            lambda record, index: (record, tf.stack([self.seed, index]))
-        )
-
-    @tf.autograph.experimental.do_not_convert
-    def _epoch(self, epoch):
-        shards = tf.random.experimental.stateless_shuffle(
-            tf.constant(self.shards), seed=tf.stack([self.seed, epoch])
-        )
-        dataset = tf.data.Dataset.from_tensor_slices(shards).interleave(
-            tf.data.TFRecordDataset,
-            cycle_length=min(_READ_PARALLELISM, len(self.shards)),
-            num_parallel_calls=tf.data.AUTOTUNE,
-            deterministic=True,
-        )
-        # Blocks are shuffled one by one, statelessly: `Dataset.shuffle` takes
-        # no seed that is a tensor beside a global seed.
-        blocks = dataset.batch(min(self.shuffle_buffer, self.num_records))
-        return (
-            blocks.enumerate(start=1)
-            .map(
-                lambda block, records: tf.random.experimental.stateless_shuffle(
-                    records, seed=tf.stack([self.seed + block, epoch])
-                )
-            )
-            .unbatch()
-        )
-
-
-def open_stream(directory, split, *, name, seed, shuffle_buffer, context=None):
-    """Returns the `RecordStream` over a split.
-
-    Args:
-        directory: Directory of the shards.
-        split: Prefix of their names.
-        name: Separates the randomness of streams with the same seed.
-        seed: Seed of the run.
-        shuffle_buffer: Records held for shuffling.
-        context: `tf.distribute.InputContext` of this input pipeline.
-
-    Raises:
-        FileNotFoundError: If there are no shards.
-        ValueError: If the shards hold no record.
-    """
-    shards = records.list_shards(directory, split)
-    num_records = sum(map(records.count_records, shards))
-    if num_records == 0:
-        raise ValueError(f"No records in {directory}/{split}-*.")
-    logging.info(
-        "%d records in %d shards %s/%s-*.",
-        num_records,
-        len(shards),
-        directory,
-        split,
-    )
-    return RecordStream(
-        shards=tuple(shards),
-        num_records=num_records,
-        seed=zlib.crc32(f"{name}:{seed}".encode()),
-        shuffle_buffer=shuffle_buffer,
-        num_readers=context.num_input_pipelines if context else 1,
-        reader=context.input_pipeline_id if context else 0,
-    )
-
-
-def train_batches(config, context=None, *, start_step=0):
+def train_batches(
+    config,
+    context=None,
+    *,
+    start_step=0,
+    damage=None,
+    num_parallel_calls=tf.data.AUTOTUNE,
+):
     """Returns an endless dataset of training batches of one input pipeline.
 
     Args:
@@ -128,6 +28,10 @@ def train_batches(config, context=None, *, start_step=0):
         context: `tf.distribute.InputContext`; None for a single replica.
         start_step: Steps already trained; the first batch is that of the
             step after them.
+        damage: `damaged_records.DamageLog` of the run; None keeps no account
+            beyond this call.
+        num_parallel_calls: Images that are looked at at once; the batches do
+            not depend on it.
 
     Returns:
         Dataset of dicts with static shapes: `labeled_images` float32
@@ -141,14 +45,16 @@ def train_batches(config, context=None, *, start_step=0):
     per_replica = per_replica_batch_size(config.batch_size, replicas)
     unlabeled = config.step.pseudo_labels.unlabeled_batch_size(per_replica)
     # One dataset element is one replica's batch.
-    element_start = start_step * (replicas // pipelines)
-    dataset = _labeled_batches(config, per_replica, context, element_start)
+    arguments = {
+        "context": context,
+        "element_start": start_step * (replicas // pipelines),
+        "damage": damage or damaged_records.DamageLog(),
+        "num_parallel_calls": num_parallel_calls,
+    }
+    dataset = _labeled_batches(config, per_replica, **arguments)
     if unlabeled:
         dataset = tf.data.Dataset.zip(
-            (
-                dataset,
-                _unlabeled_batches(config, unlabeled, context, element_start),
-            )
+            (dataset, _unlabeled_batches(config, unlabeled, **arguments))
         ).map(lambda labeled, extra: {**labeled, **extra})
     options = tf.data.Options()
     options.deterministic = True
@@ -269,44 +175,28 @@ def distribute_elements(
     )
 
 
-def _labeled_batches(config, batch_size, context, element_start):
-    stream = open_stream(
-        config.data.label_data_dir,
-        config.data.train_split,
-        name="labeled",
-        seed=config.seed,
-        shuffle_buffer=config.data.shuffle_buffer,
-        context=context,
-    )
+def _labeled_batches(config, batch_size, **arguments):
     view = preprocessing.train_view(config.model, config.labeled_augment)
+    num_classes = config.model.num_classes
 
-    @tf.autograph.experimental.do_not_convert
     def look(serialized, seed):
         record = records.parse_labeled(serialized)
         return {
             "labeled_images": view(record["image_bytes"], seed),
             # Stored labels are 1-based.
-            "labeled_labels": record["label"] - 1,
+            "labeled_labels": _checked_label(record["label"] - 1, num_classes),
         }
 
-    return _batches(stream, look, batch_size, element_start)
+    return _batches(config, "labeled", "labeled", look, batch_size, **arguments)
 
 
-def _unlabeled_batches(config, batch_size, context, element_start):
+def _unlabeled_batches(config, batch_size, **arguments):
     pseudo = config.step.pseudo_labels
-    stream = open_stream(
-        config.data.unlabel_data_dir,
-        config.data.unlabel_split,
-        name="unlabeled",
-        seed=config.seed,
-        shuffle_buffer=config.data.shuffle_buffer,
-        context=context,
-    )
     view = preprocessing.train_view(config.model, config.unlabeled_augment)
+    num_classes = config.model.num_classes
     if pseudo.online:
         teacher_view = preprocessing.eval_view(config.teacher)
 
-    @tf.autograph.experimental.do_not_convert
     def look(serialized, seed):
         if pseudo.online:
             image_bytes = records.parse_unlabeled(serialized)["image_bytes"]
@@ -314,18 +204,121 @@ def _unlabeled_batches(config, batch_size, context, element_start):
                 "unlabeled_images": view(image_bytes, seed),
                 "unlabeled_teacher_images": teacher_view(image_bytes),
             }
-        record = records.parse_pseudo_labeled(
-            serialized, num_classes=config.model.num_classes
-        )
+        record = records.parse_pseudo_labeled(serialized, num_classes)
         images = {"unlabeled_images": view(record["image_bytes"], seed)}
         if pseudo.label_type == "soft":
             return {**images, "unlabeled_probs": record["probs"]}
-        return {**images, "unlabeled_labels": record["label"]}
+        label = _checked_label(record["label"], num_classes)
+        return {**images, "unlabeled_labels": label}
 
-    return _batches(stream, look, batch_size, element_start)
+    kind = "unlabeled" if pseudo.online else "pseudo_labeled"
+    return _batches(config, "unlabeled", kind, look, batch_size, **arguments)
 
 
-def _batches(stream, look, batch_size, element_start):
-    dataset = stream.dataset(element_start * batch_size)
-    dataset = dataset.map(look, num_parallel_calls=tf.data.AUTOTUNE)
-    return dataset.batch(batch_size, drop_remainder=True)
+def _checked_label(label, num_classes):
+    # Gathering fails outside the range; other checks take longer.
+    return tf.gather(tf.range(num_classes, dtype=tf.int64), label)
+
+
+def _batches(
+    config,
+    name,
+    kind,
+    look,
+    batch_size,
+    *,
+    context,
+    element_start,
+    damage,
+    num_parallel_calls,
+):
+    """Returns the batches of one stream.
+
+    Args:
+        config: `config.TrainConfig`.
+        name: `labeled` or `unlabeled`.
+        kind: What the records are.
+        look: serialized, seed int64 [2] -> dict of features.
+        batch_size: Records of a batch.
+        context: As in `train_batches`.
+        element_start: Batches already delivered.
+        damage: As above.
+        num_parallel_calls: As above.
+    """
+    data = config.data
+    unlabeled = name == "unlabeled"
+    stream = record_stream.open_stream(
+        data.unlabel_data_dir if unlabeled else data.label_data_dir,
+        data.unlabel_split if unlabeled else data.train_split,
+        name=name,
+        seed=config.seed,
+        shuffle_buffer=data.shuffle_buffer,
+        cache=data.cache,
+        context=context,
+    )
+    stream_damage = damage.open(
+        name,
+        stream,
+        context=context,
+        kind=kind,
+        num_classes=config.model.num_classes,
+        max_fraction=data.max_damaged_fraction,
+        look=look,
+    )
+    start = stream_damage.position(element_start * batch_size)
+    looked = _look_at_rows(stream, look, start, num_parallel_calls)
+    return _without_damaged(looked, stream_damage, start).batch(
+        batch_size, drop_remainder=True
+    )
+
+
+def _look_at_rows(stream, look, start, num_parallel_calls):
+    """Returns a dataset of (features, row); damaged rows are missing."""
+    look = tf.function(look, autograph=False).get_concrete_function(
+        tf.TensorSpec([], tf.string), tf.TensorSpec([2], tf.int64)
+    )
+    nothing = tf.nest.map_structure(
+        lambda spec: tf.zeros(spec.shape, spec.dtype), look.structured_outputs
+    )
+
+    @tf.autograph.experimental.do_not_convert
+    def look_at(row):
+        is_end = row.index == tf.size(row.order, tf.int64)
+
+        def features():
+            serialized = row.records[row.order[row.index]]
+            return look(serialized, stream.view_seed(row.position))
+
+        return tf.cond(is_end, lambda: nothing, features), row
+
+    dataset = stream.dataset(start)
+    # Errors of reading arrive here, too; `damaged_records` notices the loss.
+    return dataset.map(
+        look_at, num_parallel_calls=num_parallel_calls
+    ).ignore_errors()
+
+
+def _without_damaged(looked, damage, start):
+    """Returns the features alone; missing rows are reported to `damage`."""
+
+    @tf.autograph.experimental.do_not_convert
+    def account(expected, element):
+        features, row = element
+        gap = row.position - expected
+        reported = tf.cond(
+            gap == 0,
+            lambda: tf.zeros([], tf.int64),
+            lambda: tf.numpy_function(
+                damage.report,
+                [gap, row.index, row.position, row.origins, row.order],
+                tf.int64,
+            ),
+        )
+        is_image = row.index < tf.size(row.order, tf.int64)
+        # The sum makes the report a part of what is computed.
+        following = row.position + tf.cast(is_image, tf.int64) + reported
+        return tf.ensure_shape(following, []), (features, is_image)
+
+    dataset = looked.scan(tf.constant(start, tf.int64), account)
+    dataset = dataset.filter(lambda features, is_image: is_image)
+    return dataset.map(lambda features, is_image: features)

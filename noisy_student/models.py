@@ -11,7 +11,7 @@ from noisy_student import config as config_lib
 # Released twice, at two sizes, under one scope.
 _AMBIGUOUS_SCOPE = "efficientnet-l2"
 # What may differ between the training and the use of a network.
-_VIEW = ("image_size", "crop_padding")
+_VIEW = ("image_size", "crop_padding", "fused_decode")
 
 
 def build(model):

@@ -4,12 +4,12 @@ Errors name the flag and its value.
 """
 
 import dataclasses
+import itertools
 import os
-import re
 
 from data_prep import files
 from data_prep import shards as shards_lib
-from noisy_student import config, run_dir
+from efficientnet import checkpoint_names
 
 _CHECKED_RECORDS = 1000
 
@@ -74,7 +74,7 @@ def check_data(run):
     if run.mode == "train_and_eval":
         check_labeled(train, train.data.eval_split)
     if run.mode == "eval":
-        _check_labeled_images(train, run.weights_path)
+        _check_labeled_images(train)
     if run.mode == "predict":
         find_shards(
             "unlabel_data_dir",
@@ -84,27 +84,19 @@ def check_data(run):
     return train
 
 
-def _check_labeled_images(train, checkpoint):
-    """Checks the labels of whatever source `eval` is given."""
+def _check_labeled_images(train):
+    """Checks the labels of shards; other sources are checked when opened."""
     from noisy_student import labeled_images
 
-    data = train.data
-    if labeled_images.is_shards(data.label_data_dir):
-        check_labeled(train, data.eval_split)
-    else:
-        labeled_images.open_source(
-            data.label_data_dir,
-            split=data.eval_split,
-            num_classes=train.model.num_classes,
-            class_names=run_dir.trained_class_names(checkpoint),
-        )
+    if labeled_images.is_shards(train.data.label_data_dir):
+        check_labeled(train, train.data.eval_split)
 
 
 def check_training_data(train):
     """The same for the training shards of one `config.TrainConfig`."""
     from data_prep import records
 
-    paths = check_labeled(train, train.data.train_split)
+    check_labeled(train, train.data.train_split)
     pseudo = train.step.pseudo_labels
     if pseudo.unlabeled_ratio:
         directory, split = train.data.unlabel_data_dir, train.data.unlabel_split
@@ -112,12 +104,16 @@ def check_training_data(train):
         if not pseudo.online:
             _check_records(
                 "unlabel_data_dir",
+                train,
                 directory,
                 unlabeled,
                 lambda serialized: _checked_pseudo_label(train, serialized),
             )
     if train.num_train_images is None:
-        count = sum(map(records.count_records, paths))
+        _, counts = records.count_shards(
+            train.data.label_data_dir, train.data.train_split
+        )
+        count = sum(counts)
         if not count:
             raise ValueError(
                 f"--label_data_dir={train.data.label_data_dir}: no records in "
@@ -128,7 +124,7 @@ def check_training_data(train):
 
 
 def check_labeled(train, split):
-    """Checks the labels of a split and returns the paths of its shards."""
+    """Checks the labels of a split."""
     directory = train.data.label_data_dir
     paths = find_shards("label_data_dir", directory, split)
     classes = train.model.num_classes
@@ -147,7 +143,7 @@ def check_labeled(train, split):
         # The manifest knows the range of all labels.
         _check_label_range(directory, split, manifest.label_min, classes)
         _check_label_range(directory, split, manifest.label_max, classes)
-        return paths
+        return
 
     from data_prep import records
 
@@ -155,8 +151,7 @@ def check_labeled(train, split):
         label = int(records.parse_labeled(serialized)["label"])
         _check_label_range(directory, split, label, classes)
 
-    _check_records("label_data_dir", directory, paths, check)
-    return paths
+    _check_records("label_data_dir", train, directory, paths, check)
 
 
 def _check_label_range(directory, split, label, num_classes):
@@ -177,23 +172,30 @@ def _checked_pseudo_label(train, serialized):
         raise ValueError(f"the pseudo label {label} is not below {classes}.")
 
 
-def _check_records(flag, directory, paths, check):
-    """Calls `check` on the first records, naming the file where it fails."""
+def _check_records(flag, train, directory, paths, check):
+    """Calls `check` on the first records, naming the file where it fails.
+
+    As many may be malformed as the run may leave out.
+    """
     import tensorflow as tf
 
     from data_prep import records
+    from noisy_student import labeled_images
 
-    for index, serialized in enumerate(records.read_records(paths[0])):
-        if index == _CHECKED_RECORDS:
-            return
+    num_checked, failures = 0, []
+    first = itertools.islice(records.read_records(paths[0]), _CHECKED_RECORDS)
+    for index, serialized in enumerate(first):
+        num_checked += 1
         try:
             check(serialized)
         except tf.errors.InvalidArgumentError as error:
-            raise ValueError(
-                f"--{flag}={directory}: {paths[0]!r}, record {index} does not "
-                "have the fields needed: "
-                + re.sub(r"\{\{.*?\}\} ", "", error.message)
-            ) from error
+            failures.append((index, error))
+    if len(failures) > int(train.data.max_damaged_fraction * num_checked):
+        index, error = failures[0]
+        raise ValueError(
+            f"--{flag}={directory}: {paths[0]!r}, record {index} does not "
+            f"have the fields needed: {labeled_images.first_cause(error)}."
+        ) from error
 
 
 def find_shards(flag, directory, split):
@@ -233,10 +235,8 @@ def require_checkpoint(flag, path, mode=None):
 
 def has_checkpoint(path):
     """Returns whether a run, a prefix or an archive with weights is there."""
-    if path.endswith(config.ARCHIVE_SUFFIXES):
+    if checkpoint_names.is_archive(path):
         return files.exists(path)
-    return (
-        files.exists(f"{path}.index")
-        or files.exists(os.path.join(path, "checkpoint"))
-        or bool(files.glob(os.path.join(path, "*.index")))
+    return files.exists(path + checkpoint_names.INDEX_SUFFIX) or any(
+        map(checkpoint_names.is_index, files.list_names(path))
     )

@@ -202,8 +202,10 @@ def _filter(config, source, labels, directory, model, *, keep_all=False):
 
 
 def _num_unlabeled(config):
-    paths = shards.list_shards(config.unlabel_data_dir, config.unlabel_split)
-    return sum(map(records.count_records, paths))
+    _, counts = records.count_shards(
+        config.unlabel_data_dir, config.unlabel_split
+    )
+    return sum(counts)
 
 
 def _describe(config, report, number, model):

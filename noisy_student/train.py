@@ -9,6 +9,7 @@ import efficientnet
 from data_prep import progress
 from noisy_student import (
     checkpoints,
+    damaged_records,
     info,
     input_pipeline,
     losses,
@@ -262,6 +263,7 @@ def train(config, strategy, model_dir, *, evaluate=False):
         The last metrics, {name: float}.
 
     Raises:
+        DamagedRecordsError: If too many records cannot be used.
         ValueError: If the loss is not finite any more.
     """
     card = info.training_card(
@@ -299,10 +301,11 @@ def _run(config, state, teacher, manager, model_dir, evaluate):
     strategy = state.strategy
     step = int(state.step.numpy())
     log = run_dir.MetricsLog(model_dir, start_step=step)
+    damage = damaged_records.DamageLog(model_dir)
     iterator = iter(
         strategy.distribute_datasets_from_function(
             lambda context: input_pipeline.train_batches(
-                config, context, start_step=step
+                config, context, start_step=step, damage=damage
             )
         )
     )
@@ -314,7 +317,11 @@ def _run(config, state, teacher, manager, model_dir, evaluate):
     while step < config.train_steps:
         target = _next_stop(step, config, evaluate)
         started = time.monotonic()
-        values = run_steps(iterator, tf.constant(target - step, tf.int64))
+        try:
+            values = run_steps(iterator, tf.constant(target - step, tf.int64))
+        except tf.errors.OpError:
+            damage.raise_error()
+            raise
         metrics = {f"train/{k}": float(v) for k, v in values.items()}
         _check_finite(metrics, target)
         seconds = time.monotonic() - started
@@ -327,6 +334,7 @@ def _run(config, state, teacher, manager, model_dir, evaluate):
         meter.advance(steps, _summary(metrics))
         if _is_due(step, config.save_checkpoints_steps, config):
             manager.save(step)
+    damage.log_summary()
     if evaluate and "eval/top_1" not in metrics:
         # The steps were trained before, by a run that did not evaluate.
         metrics.update(_evaluate_average(config, state))

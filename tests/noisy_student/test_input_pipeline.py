@@ -10,20 +10,6 @@ from noisy_student import config, input_pipeline
 from tests.noisy_student import fixtures
 
 
-def open_stream(directory, **changes):
-    arguments = {"name": "labeled", "seed": 3, "shuffle_buffer": 100}
-    return input_pipeline.open_stream(
-        str(directory), "train", **{**arguments, **changes}
-    )
-
-
-def keys_of(stream, start, number):
-    dataset = stream.dataset(start).map(
-        lambda record, seed: records.parse_labeled(record)["key"]
-    )
-    return [key.decode() for key in dataset.take(number).as_numpy_iterator()]
-
-
 @pytest.fixture(scope="module")
 def data_dir(tmp_path_factory):
     directory = tmp_path_factory.mktemp("data")
@@ -32,57 +18,6 @@ def data_dir(tmp_path_factory):
     fixtures.write_unlabeled(directory, "unlabeled", 9)
     fixtures.write_pseudo_labeled(directory, "pseudo", 8)
     return directory
-
-
-@pytest.mark.parametrize("shuffle_buffer", [1, 3, 100])
-def test_every_epoch_has_every_image_once(data_dir, shuffle_buffer):
-    stream = open_stream(data_dir, shuffle_buffer=shuffle_buffer)
-    keys = keys_of(stream, 0, 30)
-    for epoch in range(3):
-        assert len(set(keys[10 * epoch : 10 * epoch + 10])) == 10
-
-
-def test_epochs_differ_in_order(data_dir):
-    keys = keys_of(open_stream(data_dir), 0, 20)
-    assert keys[:10] != keys[10:]
-
-
-@pytest.mark.parametrize("start", [1, 9, 10, 23])
-def test_a_stream_restarts_at_any_position(data_dir, start):
-    stream = open_stream(data_dir)
-    whole = list(stream.dataset(0).take(35).as_numpy_iterator())
-    rest = list(stream.dataset(start).take(35 - start).as_numpy_iterator())
-    for (record, seed), (expected, expected_seed) in zip(rest, whole[start:]):
-        assert record == expected
-        np.testing.assert_array_equal(seed, expected_seed)
-
-
-def test_order_depends_on_the_seed_and_the_stream(data_dir):
-    orders = {
-        tuple(keys_of(open_stream(data_dir, **change), 0, 10))
-        for change in ({}, {"seed": 4}, {"name": "unlabeled"})
-    }
-    assert len(orders) == 3
-
-
-def test_readers_share_a_stream_without_overlap(data_dir):
-    whole = keys_of(open_stream(data_dir), 0, 20)
-    shares = []
-    for reader in range(2):
-        context = tf.distribute.InputContext(
-            num_input_pipelines=2, input_pipeline_id=reader
-        )
-        stream = open_stream(data_dir, context=context)
-        shares.append(keys_of(stream, 0, 10))
-        assert keys_of(stream, 3, 5) == shares[-1][3:8]
-    assert [key for pair in zip(*shares) for key in pair] == whole
-
-
-def test_an_empty_pattern_is_named(data_dir):
-    with pytest.raises(FileNotFoundError, match="extra-"):
-        input_pipeline.open_stream(
-            str(data_dir), "extra", name="n", seed=0, shuffle_buffer=1
-        )
 
 
 def batches_of(train_config, number, **kwargs):
@@ -157,6 +92,20 @@ def test_batches_continue_where_a_run_stopped(data_dir):
     for batch, expected in zip(rest, whole[3:]):
         for name, value in expected.items():
             np.testing.assert_array_equal(batch[name], value, err_msg=name)
+
+
+def test_cached_batches_have_every_image_of_an_epoch_once(data_dir):
+    base = fixtures.train_config(data_dir, batch_size=5)
+    cached = dataclasses.replace(
+        base, data=dataclasses.replace(base.data, cache=True, shuffle_buffer=1)
+    )
+    labels = [b["labeled_labels"] for b in batches_of(cached, 4)]
+    expected = [0] * 4 + [1] * 3 + [2] * 3
+    for epoch in (labels[:2], labels[2:]):
+        assert sorted(np.concatenate(epoch)) == expected
+    np.testing.assert_array_equal(
+        batches_of(cached, 1, start_step=3)[0]["labeled_labels"], labels[3]
+    )
 
 
 def test_labeled_and_unlabeled_images_are_augmented_by_their_own_config(

@@ -1,0 +1,91 @@
+"""The images of a run: where they come from and how they are noised.
+
+Part of `config.py`, whose names these are for everybody else.
+"""
+
+import dataclasses
+from typing import Optional
+
+AUGMENTATIONS = ("none", "randaugment", "autoaugment")
+
+
+def require(condition, name, rule, value):
+    """Raises a ValueError that names a setting unless its rule holds."""
+    if not condition:
+        raise ValueError(f"`{name}` must be {rule}. Received: {value!r}.")
+
+
+@dataclasses.dataclass(frozen=True)
+class AugmentConfig:
+    """The input noise of training images.
+
+    Attributes:
+        name: `'none'`, `'randaugment'` or `'autoaugment'`, after the random
+            crop and flip.
+        num_layers: RandAugment operations per image.
+        magnitude: RandAugment magnitude, 10 is the nominal maximum.
+        cutout: Whether RandAugment may draw Cutout.
+        random_crop: False trains on the evaluation view (no crop, no flip).
+        flip: Whether images are flipped at random.
+        fused_decode: Whether only the random crop of a JPEG is decoded; see
+            `preprocessing.preprocess_for_train`.
+    """
+
+    name: str = "none"
+    num_layers: int = 2
+    magnitude: float = 27
+    cutout: bool = True
+    random_crop: bool = True
+    flip: bool = True
+    fused_decode: bool = True
+
+    def __post_init__(self):
+        require(
+            self.name in AUGMENTATIONS,
+            "augment",
+            f"one of {AUGMENTATIONS}",
+            self.name,
+        )
+        require(self.num_layers >= 1, "num_layers", ">= 1", self.num_layers)
+        require(self.magnitude >= 0, "magnitude", ">= 0", self.magnitude)
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+    """Where images come from, and in which order training sees them.
+
+    Attributes:
+        label_data_dir: Directory of labeled shards.
+        train_split: Prefix of the labeled training shards.
+        unlabel_data_dir: Directory of unlabeled or pseudo-labeled shards.
+        unlabel_split: Prefix of those shards.
+        eval_split: Prefix of the labeled evaluation shards.
+        shuffle_buffer: Records held for shuffling, per stream.
+        cache: Whether training holds all records in memory, encoded, and
+            shuffles all of them.
+        max_damaged_fraction: Share of a stream's records, in [0, 1], that
+            training may leave out because they cannot be used.
+    """
+
+    label_data_dir: Optional[str] = None
+    train_split: str = "train"
+    unlabel_data_dir: Optional[str] = None
+    unlabel_split: str = "train"
+    eval_split: str = "validation"
+    shuffle_buffer: int = 1024
+    cache: bool = False
+    max_damaged_fraction: float = 0.001
+
+    def __post_init__(self):
+        require(
+            self.shuffle_buffer >= 1,
+            "shuffle_buffer",
+            ">= 1",
+            self.shuffle_buffer,
+        )
+        require(
+            0 <= self.max_damaged_fraction <= 1,
+            "max_damaged_fraction",
+            "in [0, 1]",
+            self.max_damaged_fraction,
+        )
