@@ -8,13 +8,16 @@ source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 
 usage() {
   cat <<TEXT
-Usage: scripts/quickstart.sh [--seed N] [--work_dir DIR] [--smoke]
+Usage: scripts/quickstart.sh [--seed N] [--work_dir DIR] [--long] [--smoke]
 
 Trains a teacher on 60 labeled digits and students on 1,287 more without labels,
 then prints a table and the path of the report. Started again, it continues.
 
   --seed N        Chooses the labeled digits and all random draws (default: 0).
   --work_dir DIR  Where everything goes (default: runs/quickstart/seed_N).
+  --long          Trains the teacher until more steps do not help, and students
+                  longer: about a quarter of an hour (default DIR:
+                  runs/quickstart/long_N).
   --smoke         A few steps only, in the Python environment at hand, to see
                   that everything runs (default DIR: runs/quickstart/smoke_N).
 TEXT
@@ -25,7 +28,7 @@ fail() {
   exit 1
 }
 
-seed=0 work_dir="" smoke=false
+seed=0 work_dir="" long=false smoke=false
 while (($#)); do
   case $1 in
     --seed=* | --work_dir=*) set -- "${1%%=*}" "${1#*=}" "${@:2}" ;;
@@ -34,6 +37,7 @@ while (($#)); do
       if [[ $1 == --seed ]]; then seed=$2; else work_dir=$2; fi
       shift 2
       ;;
+    --long) long=true && shift ;;
     --smoke) smoke=true && shift ;;
     -h | --help) usage && exit ;;
     *) fail "Unknown argument '$1'; see scripts/quickstart.sh --help." ;;
@@ -43,7 +47,10 @@ done
   fail "--seed must be a whole number, 0 or more. Received: '$seed'."
 
 size=(--rounds=2)
-name=seed_$seed
+name=seed_$seed recipe=""
+if $long; then
+  name=long_$seed recipe=_long
+fi
 if $smoke; then
   size=(--rounds=1 --train_steps=4 --warmup_epochs=1)
   size+=(--min_threshold=0 --num_image=20)
@@ -58,7 +65,7 @@ cd "$checkout"
 "$PYTHON" -m data_prep.digits --output_dir="$work_dir/data" --seed="$seed"
 exec "$PYTHON" -m noisy_student.self_training \
   --work_dir="$work_dir" --seed="$seed" \
-  --teacher_preset=digits/teacher --student_preset=digits/student \
+  --teacher_preset=digits/teacher$recipe --student_preset=digits/student$recipe \
   --label_data_dir="$work_dir/data" --unlabel_data_dir="$work_dir/data" \
   --file_prefix=unlabeled --num_image=130 \
   --unlabel_truth="$work_dir/data/unlabeled_truth.json" \

@@ -317,6 +317,15 @@ def test_the_quickstart_passes_seed_and_work_dir_on(tmp_path):
     assert not any("train_steps" in word for word in words)
 
 
+def test_the_long_recipe_has_its_own_presets_and_directory(tmp_path):
+    result = bash("scripts/quickstart.sh --long", **echoing_python(tmp_path))
+    assert {
+        f"--work_dir={ROOT}/runs/quickstart/long_0",
+        "--teacher_preset=digits/teacher_long",
+        "--student_preset=digits/student_long",
+    } < set(result.stdout.split())
+
+
 def test_the_smoke_run_is_short_and_has_its_own_directory(tmp_path):
     result = bash("scripts/quickstart.sh --smoke", **echoing_python(tmp_path))
     words = result.stdout.split()
