@@ -7,6 +7,7 @@ benchmarks.model --help`.
 """
 
 import concurrent.futures
+import functools
 import multiprocessing
 import pathlib
 import tempfile
@@ -14,6 +15,7 @@ import time
 
 import numpy as np
 
+from benchmarks import turns
 from data_prep import command_line
 
 _GB = 1e9
@@ -112,7 +114,7 @@ def print_ratio(title, peer, times):
     import tensorflow as tf
 
     ours, others = 1000 * np.median(times, axis=0)
-    low, ratio, high = np.percentile(times[:, 0] / times[:, 1], [25, 50, 75])
+    ratio, low, high = turns.median_and_middle_half(times[:, 0] / times[:, 1])
     print(
         f"{title}, TensorFlow {tf.__version__}: ours {ours:.0f} ms, {peer} "
         f"{others:.0f} ms; ratio {ratio:.3f} (middle half {low:.3f} to "
@@ -189,15 +191,17 @@ def times_by_turns(functions, images, runs):
     The functions go by turns, the first one first in every other run. Two
     runs before are not measured: they trace, and settle the memory.
     """
-    times = np.zeros([runs, len(functions)])
-    for run in range(-2, runs):
-        order = list(enumerate(functions))
-        for index, function in order[:: -1 if run % 2 else 1]:
-            started = time.perf_counter()
-            function(images).numpy()
-            if run >= 0:
-                times[run, index] = time.perf_counter() - started
-    return times
+
+    def seconds(function):
+        started = time.perf_counter()
+        function(images).numpy()
+        return time.perf_counter() - started
+
+    return turns.by_turns(
+        [functools.partial(seconds, function) for function in functions],
+        runs,
+        warm_ups=2,
+    )
 
 
 def measure(what, work, directory):
