@@ -10,7 +10,6 @@ import types
 _HOME = {
     "OPS": "dispatch",
     "autoaugment": "autoaugment",
-    "cutout": "geometry",
     "level_to_args": "magnitudes",
     "randaugment": "randaugment",
 }

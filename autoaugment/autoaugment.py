@@ -4,7 +4,7 @@ import tensorflow as tf
 
 from autoaugment import dispatch, magnitudes, policies
 from autoaugment.image_ops import as_image
-from autoaugment.seeds import as_seed
+from autoaugment.seeds import as_seed, uniform
 
 _CUTOUT_CONST = 100
 _TRANSLATE_CONST = 250
@@ -45,9 +45,7 @@ def autoaugment(image, policy="v0", seed=None):
     # The first row draws the sub-policy; each other row whether its operation
     # is applied, its sign, and the centre of Cutout.
     layers = list(zip(*sub_policies))
-    draws = tf.random.stateless_uniform(
-        [1 + len(layers), 4], as_seed(seed), alg="philox"
-    )
+    draws = uniform([1 + len(layers), 4], as_seed(seed))
     drawn = tf.cast(draws[0, 0] * len(sub_policies), tf.int32)
     for operations, layer_draws in zip(layers, tf.unstack(draws[1:])):
         image = _apply_layer(image, operations, drawn, layer_draws)

@@ -12,7 +12,7 @@ import operator
 import tensorflow as tf
 
 from autoaugment.image_ops import as_image, height_and_width
-from autoaugment.seeds import as_seed
+from autoaugment.seeds import as_seed, uniform
 
 
 def rotate(image, degrees, replace):
@@ -126,8 +126,8 @@ def cutout(image, pad_size, replace=0, seed=None):
         noisystudent `randaugment.py:cutout`.
     """
     image = as_image(image)
-    fractions = tf.random.stateless_uniform([2], as_seed(seed), alg="philox")
-    return cutout_at(image, pad_size, centre_at(image, fractions), replace)
+    centre = centre_at(image, uniform([2], as_seed(seed)))
+    return cutout_at(image, pad_size, centre, replace)
 
 
 def centre_at(image, fractions):
@@ -157,20 +157,19 @@ def cutout_at(image, pad_size, centre, replace):
     pad_size = operator.index(pad_size)
     if pad_size < 0:
         raise ValueError(f"`pad_size` must be >= 0. Received: {pad_size}.")
-    height, width = height_and_width(image)
-    top, bottom = _covered(centre[0], height, pad_size)
-    left, right = _covered(centre[1], width, pad_size)
-    band = image[top:bottom]
-    cover = _filled(bottom - top, right - left, replace)
-    band = tf.concat([band[:, :left], cover, band[:, right:]], axis=1)
-    covered = tf.concat([image[:top], band, image[bottom:]], axis=0)
-    covered.set_shape(image.shape)
-    return covered
-
-
-def _covered(centre, size, pad_size):
-    """Returns the first covered pixel and the one after the last."""
-    return tf.maximum(centre - pad_size, 0), tf.minimum(centre + pad_size, size)
+    size = height_and_width(image)
+    centre = tf.cast(centre, tf.int32)
+    before = tf.maximum(centre - pad_size, 0)
+    covered = tf.minimum(centre + pad_size, size) - before
+    parts = tf.stack([before, covered, size - covered - before], axis=1)
+    rows, columns = tf.unstack(parts)
+    above, band, below = tf.split(image, rows, axis=0)
+    left, _, right = tf.split(band, columns, axis=1)
+    cover = _filled(*tf.unstack(covered), replace)
+    band = tf.concat([left, cover, right], axis=1)
+    result = tf.concat([above, band, below], axis=0)
+    result.set_shape(image.shape)
+    return result
 
 
 def _grid(height, width):

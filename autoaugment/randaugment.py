@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from autoaugment import dispatch, magnitudes
 from autoaugment.image_ops import as_image
-from autoaugment.seeds import as_seed
+from autoaugment.seeds import as_seed, uniform
 
 
 # Nothing below needs AutoGraph, which would double the time of tracing.
@@ -70,12 +70,9 @@ def randaugment(
         if cutout or name != "Cutout":
             choices += magnitudes.with_both_signs(name, args)
     # One draw decides the operation and its sign, two the centre of Cutout.
-    draws = tf.random.stateless_uniform(
-        [num_layers, 3], as_seed(seed), alg="philox"
-    )
-    indices = tf.cast(draws[:, 0] * len(choices), tf.int32)
-    for layer in range(num_layers):
-        image = dispatch.apply_one_of(
-            image, choices, indices[layer], draws[layer, 1:]
-        )
+    draws = uniform([num_layers, 3], as_seed(seed))
+    drawn, *centres = tf.unstack(draws, axis=1)
+    indices = tf.unstack(tf.cast(drawn * len(choices), tf.int32))
+    for index, centre in zip(indices, tf.unstack(tf.stack(centres, axis=1))):
+        image = dispatch.apply_one_of(image, choices, index, centre)
     return image

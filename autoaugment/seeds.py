@@ -1,4 +1,4 @@
-"""Seeds of stateless random draws."""
+"""Stateless random draws and their seeds."""
 
 import tensorflow as tf
 
@@ -31,3 +31,15 @@ def as_seed(seed):
             f"Received: {seed.shape}."
         )
     return seed
+
+
+def uniform(shape, seed):
+    """Returns float32 draws, uniform in [0, 1).
+
+    Args:
+        shape: Of the draws, Python ints.
+        seed: int32 or int64 [2]: the same seed gives the same draws.
+    """
+    # One node; `tf.random.stateless_uniform` spreads fifteen over the graph,
+    # which takes the time of an operation on a small image.
+    return tf.raw_ops.StatelessRandomUniform(shape=shape, seed=seed)

@@ -163,6 +163,9 @@ def compare_train_views(jpegs, num_images, runs):
     )
     makers = {
         "ours": lambda: peers.batches_of(ours),
+        "ours, whole decode": lambda: peers.batches_of(
+            functools.partial(ours, fused_decode=False)
+        ),
         "the original's structure": lambda: peers.batches_of(
             peers.original_view(_IMAGE_SIZE)
         ),

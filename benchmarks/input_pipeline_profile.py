@@ -28,6 +28,7 @@ def profile_train_view(jpegs, image_size, num_images, runs, **augment):
     encoded = tf.data.Dataset.from_tensor_slices(jpegs)
     windows = _cached(encoded, peers.decode_window)
     floats = _cached(encoded, peers.cropped_view(image_size))
+    pixels = _cached(floats, _to_uint8)
     view = functools.partial(
         preprocessing.preprocess_for_train, image_size=image_size, **augment
     )
@@ -40,12 +41,15 @@ def profile_train_view(jpegs, image_size, num_images, runs, **augment):
             windows,
             lambda image, seed: peers.resize(image, image_size),
         ),
-        "flipping": (floats, tf.image.stateless_random_flip_left_right),
+        "mirroring every image": (
+            pixels,
+            lambda image, seed: tf.reverse(image, [1]),
+        ),
         "casting to uint8 and back": (
             floats,
             lambda image, seed: tf.cast(_to_uint8(image), tf.float32),
         ),
-        **_augment_steps(_cached(floats, _to_uint8), augment, {}),
+        **_augment_steps(pixels, augment, {}),
     }
     _print_steps(f"{image_size}x{image_size}", floats, steps, num_images, runs)
 

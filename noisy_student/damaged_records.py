@@ -175,7 +175,7 @@ class StreamDamage:
     def _add(self, path, number, position):
         entry = self._records.get((path, number))
         if entry is None:
-            reason, detail = self._find_reason(path, number)
+            reason, detail = self._find_reason(path, number, position)
             entry = {
                 "shard": path,
                 "record": number,
@@ -195,7 +195,7 @@ class StreamDamage:
             entry["positions"].append(position)
             bisect.insort(self._positions, position)
 
-    def _find_reason(self, path, number):
+    def _find_reason(self, path, number, position):
         """Returns (reason, the same in words) of a record, read once more."""
         dataset = tf.data.TFRecordDataset(path).skip(number).take(1)
         serialized = next(dataset.as_numpy_iterator())
@@ -206,7 +206,8 @@ class StreamDamage:
             validation.check_record(
                 serialized, self._kind, self._num_classes, ""
             )
-            self._look(serialized, tf.zeros([2], tf.int64))
+            place = tf.constant(position, tf.int64)
+            self._look(serialized, self._stream.view_seed(place))
         except records.RecordError as error:
             return "wrong_schema", str(error).rstrip(".")
         except tf.errors.OpError as error:

@@ -11,29 +11,44 @@ import functools
 import tensorflow as tf
 
 import autoaugment
+from autoaugment import geometry
+from autoaugment.seeds import as_seed, uniform
 
 CROP_PADDING = 32
 PROPORTIONAL = "proportional"
 _SMALL_IMAGE_PADDING = 4
 
 
-def preprocess_for_eval(image_bytes, image_size, *, crop_padding=CROP_PADDING):
+def preprocess_for_eval(
+    image_bytes, image_size, *, crop_padding=CROP_PADDING, fused_decode=False
+):
     """Decodes an image, takes its centre and resizes it.
 
     Args:
         image_bytes: Scalar string tensor, JPEG or PNG bytes.
         image_size: Height and width of the result in pixels.
         crop_padding: As in `center_crop_window`.
+        fused_decode: Whether a JPEG is decoded only where it is cropped. That
+            is faster and moves pixels near the crop's edges by up to 11 levels.
 
     Returns:
         float32 [image_size, image_size, 3]; bicubic overshoot leaves values
         slightly outside [0, 255].
 
     Source:
-        noisystudent `preprocessing.py:_preprocess_for_eval`.
+        noisystudent `preprocessing.py:_preprocess_for_eval`; fused and with
+        `PROPORTIONAL` padding, tensorflow/tpu `preprocessing.py:
+        preprocess_for_eval`.
     """
-    image = _decode(image_bytes)
-    return _center_crop_and_resize(image, image_size, crop_padding)
+
+    def choose_window(shape):
+        top, left, side = center_crop_window(
+            shape, image_size, crop_padding=crop_padding
+        )
+        return tf.stack([top, left, side, side])
+
+    crop = _decode_crop(image_bytes, choose_window, fused_decode)
+    return _resize(crop, image_size)
 
 
 def center_crop_window(shape, image_size, *, crop_padding=CROP_PADDING):
@@ -47,7 +62,7 @@ def center_crop_window(shape, image_size, *, crop_padding=CROP_PADDING):
             rounded, which crops about 0.875 at every size.
 
     Returns:
-        int32 scalars (top, left, side) in pixels.
+        int32 scalars (top, left, side) in pixels; the side is at least 1.
 
     Source:
         noisystudent and tensorflow/tpu `preprocessing.py:
@@ -58,6 +73,7 @@ def center_crop_window(shape, image_size, *, crop_padding=CROP_PADDING):
         crop_padding = round(image_size / 7)
     shorter = tf.cast(tf.minimum(shape[0], shape[1]), tf.float32)
     side = tf.cast(image_size / (image_size + crop_padding) * shorter, tf.int32)
+    side = tf.maximum(side, 1)
     return (shape[0] - side + 1) // 2, (shape[1] - side + 1) // 2, side
 
 
@@ -95,6 +111,7 @@ def preprocess_for_train(
     *,
     cutout=True,
     flip=True,
+    fused_decode=True,
 ):
     """Decodes an image, crops it at random, flips and augments it.
 
@@ -104,13 +121,16 @@ def preprocess_for_train(
         augment: None, `'randaugment'` or `'autoaugment'`.
         num_layers: RandAugment operations per image.
         magnitude: RandAugment magnitude.
-        seed: int [2]; the same seed gives the same pixels. None draws a fresh
-            seed at every call, inside `Dataset.map` for every element.
+        seed: Integers of shape [2], or one integer: the same seed gives the
+            same pixels. None draws a fresh one at every call, inside
+            `Dataset.map` for every element.
         cutout: Whether RandAugment may draw Cutout.
         flip: Whether to mirror half of the images.
+        fused_decode: As in `preprocess_for_eval`.
 
     Returns:
-        float32 [image_size, image_size, 3].
+        float32 [image_size, image_size, 3]: whole numbers in [0, 255] if
+        augmented, else with the overshoot of the bicubic.
 
     Raises:
         ValueError: If `augment` is unknown.
@@ -118,14 +138,22 @@ def preprocess_for_train(
     Source:
         noisystudent `preprocessing.py:_preprocess_for_train`.
     """
-    seed = _seed_or_fresh(seed)
-    image = _decode(image_bytes)
-    image = _random_crop_and_resize(image, image_size, _fold_in(seed, 0))
+    seed = as_seed(seed)
+    crop = _decode_crop(
+        image_bytes,
+        lambda shape: _random_window(shape, image_size, seed),
+        fused_decode,
+    )
+    image = _resize(crop, image_size)
+    if augment is not None:
+        # Mirroring commutes with this, and then moves a quarter of the bytes.
+        image = _to_uint8(image)
     if flip:
-        image = tf.image.stateless_random_flip_left_right(
-            image, _fold_in(seed, 1)
+        draw = uniform([], _fold_in(seed, 1))
+        image = tf.cond(
+            draw < 0.5, lambda: tf.reverse(image, [1]), lambda: image
         )
-    return _augment(
+    image = _augment(
         image,
         augment,
         num_layers=num_layers,
@@ -133,6 +161,7 @@ def preprocess_for_train(
         cutout=cutout,
         seed=_fold_in(seed, 2),
     )
+    return tf.cast(image, tf.float32)
 
 
 def preprocess_small_for_eval(image_bytes, image_size):
@@ -145,8 +174,7 @@ def preprocess_small_for_eval(image_bytes, image_size):
     Returns:
         float32 [image_size, image_size, 3] in [0, 255].
     """
-    image = tf.cast(_decode(image_bytes), tf.float32)
-    return tf.ensure_shape(image, [image_size, image_size, 3])
+    return tf.cast(_decode_small(image_bytes, image_size), tf.float32)
 
 
 def preprocess_small_for_train(
@@ -175,34 +203,23 @@ def preprocess_small_for_train(
     Source:
         noisystudent `preprocessing.py:_cifar10_preprocess_for_train`.
     """
-    seed = _seed_or_fresh(seed)
-    image = preprocess_small_for_eval(image_bytes, image_size)
+    seed = as_seed(seed)
     image = _augment(
-        image,
+        _decode_small(image_bytes, image_size),
         augment,
         num_layers=num_layers,
         magnitude=magnitude,
         cutout=cutout,
         cutout_const=image_size // 8,
         translate_const=image_size // 8,
-        final_cutout=image_size // 4,
         seed=_fold_in(seed, 2),
     )
-    padding = _SMALL_IMAGE_PADDING
-    image = tf.pad(
-        image, [[padding, padding], [padding, padding], [0, 0]], "REFLECT"
-    )
-    offset = tf.random.stateless_uniform(
-        [2], _fold_in(seed, 0), maxval=2 * padding + 1, dtype=tf.int32
-    )
-    image = tf.slice(
-        image, tf.concat([offset, [0]], 0), [image_size, image_size, 3]
-    )
-    if flip:
-        image = tf.image.stateless_random_flip_left_right(
-            image, _fold_in(seed, 1)
-        )
-    return image
+    shift, centre = tf.unstack(uniform([2, 2], _fold_in(seed, 1)))
+    if augment is not None:
+        pixel = geometry.centre_at(image, centre)
+        image = geometry.cutout_at(image, image_size // 4, pixel, 128)
+    image = _shift(image, image_size, shift, flip)
+    return tf.cast(image, tf.float32)
 
 
 def eval_view(model):
@@ -220,6 +237,7 @@ def eval_view(model):
         preprocess_for_eval,
         image_size=model.image_size,
         crop_padding=padding if padding == PROPORTIONAL else int(padding),
+        fused_decode=model.fused_decode,
     )
 
 
@@ -233,64 +251,56 @@ def train_view(model, augment):
     if not augment.random_crop:
         clean = eval_view(model)
         return lambda image_bytes, seed: clean(image_bytes)
-    view = (
+    view = functools.partial(
         preprocess_small_for_train
         if model.small_image
-        else preprocess_for_train
+        else functools.partial(
+            preprocess_for_train, fused_decode=augment.fused_decode
+        ),
+        image_size=model.image_size,
+        augment=None if augment.name == "none" else augment.name,
+        num_layers=augment.num_layers,
+        magnitude=augment.magnitude,
+        cutout=augment.cutout,
+        flip=augment.flip,
     )
-
-    def noised(image_bytes, seed):
-        return view(
-            image_bytes,
-            model.image_size,
-            None if augment.name == "none" else augment.name,
-            augment.num_layers,
-            augment.magnitude,
-            seed,
-            cutout=augment.cutout,
-            flip=augment.flip,
-        )
-
-    return noised
+    return lambda image_bytes, seed: view(image_bytes, seed=seed)
 
 
-def _decode(image_bytes):
-    return tf.image.decode_jpeg(image_bytes, channels=3)
+def _decode_small(image_bytes, image_size):
+    image = tf.image.decode_jpeg(image_bytes, channels=3)
+    return tf.ensure_shape(image, [image_size, image_size, 3])
 
 
-def _seed_or_fresh(seed):
-    if seed is None:
-        return tf.random.uniform([2], maxval=tf.int32.max, dtype=tf.int32)
-    return tf.convert_to_tensor(seed)
+def _decode_crop(image_bytes, choose_window, fused):
+    """Returns a part of an image, uint8 [height, width, 3].
+
+    Args:
+        image_bytes: Scalar string tensor, JPEG or PNG bytes.
+        choose_window: Function of the image's shape, an int32 tensor, that
+            returns the part: int32 [4], (top, left, height, width).
+        fused: Whether nothing else of a JPEG is decoded.
+    """
+
+    def decode_whole():
+        image = tf.image.decode_jpeg(image_bytes, channels=3)
+        top, left, height, width = tf.unstack(choose_window(tf.shape(image)))
+        return tf.slice(image, [top, left, 0], [height, width, 3])
+
+    def decode_part():
+        window = choose_window(tf.io.extract_jpeg_shape(image_bytes))
+        return tf.image.decode_and_crop_jpeg(image_bytes, window, channels=3)
+
+    if not fused:
+        return decode_whole()
+    return tf.cond(tf.io.is_jpeg(image_bytes), decode_part, decode_whole)
 
 
-def _fold_in(seed, number):
-    # Distinct keys of the counter-based generator are independent streams.
-    return seed + tf.constant([7919 * number, 0], seed.dtype)
+def _random_window(shape, image_size, seed):
+    """Returns a random part of an image, int32 (top, left, height, width).
 
-
-def _resize(image, image_size):
-    # The raw op is TF 1's `resize_bicubic`; `tf.image.resize` samples
-    # elsewhere and antialiases.
-    resized = tf.raw_ops.ResizeBicubic(
-        images=image[tf.newaxis],
-        size=[image_size, image_size],
-        align_corners=False,
-        half_pixel_centers=False,
-    )[0]
-    return tf.ensure_shape(resized, [image_size, image_size, 3])
-
-
-def _center_crop_and_resize(image, image_size, crop_padding):
-    top, left, side = center_crop_window(
-        tf.shape(image), image_size, crop_padding=crop_padding
-    )
-    image = tf.slice(image, [top, left, 0], tf.stack([side, side, 3]))
-    return _resize(image, image_size)
-
-
-def _random_crop_and_resize(image, image_size, seed):
-    shape = tf.shape(image)
+    Where no attempt succeeds, it is the centre crop of evaluation.
+    """
     begin, size, _ = tf.image.stateless_sample_distorted_bounding_box(
         shape,
         tf.constant([[[0.0, 0.0, 1.0, 1.0]]]),
@@ -301,12 +311,59 @@ def _random_crop_and_resize(image, image_size, seed):
         max_attempts=10,
         use_image_if_no_bounding_boxes=True,
     )
-    whole = tf.reduce_all(tf.equal(size[:2], shape[:2]))
-    return tf.cond(
-        whole,
-        lambda: _center_crop_and_resize(image, image_size, CROP_PADDING),
-        lambda: _resize(tf.slice(image, begin, size), image_size),
+    top, left, side = center_crop_window(shape, image_size)
+    return tf.where(
+        tf.reduce_all(size[:2] == shape[:2]),
+        tf.stack([top, left, side, side]),
+        tf.concat([begin[:2], size[:2]], 0),
     )
+
+
+def _resize(image, image_size):
+    # The raw op is TF 1's `resize_bicubic`; `tf.image.resize` samples
+    # elsewhere and antialiases.
+    resized = tf.raw_ops.ResizeBicubic(
+        images=tf.expand_dims(image, 0),
+        size=[image_size, image_size],
+        align_corners=False,
+        half_pixel_centers=False,
+    )
+    return tf.ensure_shape(tf.squeeze(resized, 0), [image_size, image_size, 3])
+
+
+def _to_uint8(image):
+    return tf.cast(tf.clip_by_value(image, 0.0, 255.0), tf.uint8)
+
+
+def _shift(image, image_size, draws, flip):
+    """Reflects an image at its edges, crops it at random and may mirror it.
+
+    Args:
+        image: uint8 [image_size, image_size, 3].
+        image_size: Its height and width in pixels.
+        draws: float32 [2], uniform in [0, 1): the shift down, and right.
+        flip: Whether half of the draws of the second mirror the image.
+
+    Returns:
+        uint8 [image_size, image_size, 3].
+    """
+    # All it can do is to pick rows and columns, which takes two steps where
+    # padding, slicing and mirroring take many.
+    last = image_size - 1
+    shifted = [
+        [last - abs(last - abs(i + shift)) for i in range(image_size)]
+        for shift in range(-_SMALL_IMAGE_PADDING, _SMALL_IMAGE_PADDING + 1)
+    ]
+    mirrored = [indices[::-1] for indices in shifted] if flip else []
+    choices = [len(shifted), len(shifted + mirrored)]
+    drawn = tf.cast(draws * tf.constant(choices, tf.float32), tf.int32)
+    rows, columns = tf.unstack(tf.gather(shifted + mirrored, drawn))
+    return tf.gather(tf.gather(image, rows), columns, axis=1)
+
+
+def _fold_in(seed, number):
+    # Seeds so far apart that no other image's meets them.
+    return seed + tf.constant([0, number * 0x1E3779B9], seed.dtype)
 
 
 def _augment(
@@ -319,13 +376,11 @@ def _augment(
     seed,
     cutout_const=40,
     translate_const=100,
-    final_cutout=None,
 ):
     if augment is None:
         return image
-    image = tf.cast(tf.clip_by_value(image, 0.0, 255.0), tf.uint8)
     if augment == "randaugment":
-        image = autoaugment.randaugment(
+        return autoaugment.randaugment(
             image,
             num_layers=num_layers,
             magnitude=magnitude,
@@ -334,15 +389,9 @@ def _augment(
             cutout_const=cutout_const,
             translate_const=translate_const,
         )
-    elif augment == "autoaugment":
-        image = autoaugment.autoaugment(image, policy="v0", seed=seed)
-    else:
-        raise ValueError(
-            "`augment` must be None, 'randaugment' or 'autoaugment'. "
-            f"Received: {augment!r}."
-        )
-    if final_cutout is not None:
-        image = autoaugment.cutout(
-            image, final_cutout, 128, seed=_fold_in(seed, 3)
-        )
-    return tf.cast(image, tf.float32)
+    if augment == "autoaugment":
+        return autoaugment.autoaugment(image, policy="v0", seed=seed)
+    raise ValueError(
+        "`augment` must be None, 'randaugment' or 'autoaugment'. "
+        f"Received: {augment!r}."
+    )

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from autoaugment import dispatch, magnitudes
-from autoaugment.seeds import as_seed
+from autoaugment.seeds import as_seed, uniform
 from tests.autoaugment import images
 
 CENTRE = (0.3, 0.7)
@@ -121,3 +121,22 @@ def test_a_seed_of_another_type_is_refused(seed):
 def test_a_seed_of_another_shape_is_refused(seed):
     with pytest.raises(ValueError, match=r"`seed` must be .* of shape \[2\]"):
         as_seed(seed)
+
+
+def test_draws_are_uniform_and_follow_from_the_seed_alone():
+    draws = uniform([1000, 4], as_seed(7)).numpy()
+    assert draws.dtype == np.float32
+    assert draws.min() >= 0 and draws.max() < 1
+    # 400 are expected in each tenth; five standard deviations are 95.
+    counts, _ = np.histogram(draws, bins=10, range=(0, 1))
+    assert abs(counts - 400).max() < 95
+    dataset = tf.data.Dataset.from_tensors(7).map(
+        lambda seed: uniform([1000, 4], as_seed(seed))
+    )
+    np.testing.assert_array_equal(next(iter(dataset)), draws)
+    assert np.any(uniform([1000, 4], as_seed(8)) != draws)
+    # Seeds one after the other, as of a dataset's elements, are independent.
+    first = [uniform([2], as_seed((3, i))).numpy() for i in range(800)]
+    # A correlation of 800 pairs: five standard deviations are 0.18.
+    for pairs in (np.array(first), np.array([first[:-1], first[1:]])[..., 0].T):
+        assert abs(np.corrcoef(pairs.T)[0, 1]) < 0.18

@@ -7,6 +7,10 @@
 import functools
 import hashlib
 import json
+import os
+import pathlib
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -78,6 +82,20 @@ def test_an_operation_equals_the_original_in_a_dataset(name):
             functools.partial(apply_case, case)
         )
         assert_golden(next(iter(dataset)), case)
+
+
+@pytest.mark.parametrize("switch", ["0", "1"])
+def test_sums_are_exact_with_onednn_on_and_off(switch):
+    """Its convolutions and products add in an order of their own."""
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+        + ["-k", "an_operation_equals and (Sharpness or Color)", __file__],
+        env={**os.environ, "TF_ENABLE_ONEDNN_OPTS": switch},
+        cwd=pathlib.Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+    )
+    assert "4 passed" in done.stdout, done.stdout[-2000:]
 
 
 def compose(case, image):

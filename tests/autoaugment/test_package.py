@@ -8,7 +8,7 @@ import pytest
 
 import autoaugment
 
-PUBLIC = ["OPS", "autoaugment", "cutout", "level_to_args", "randaugment"]
+PUBLIC = ["OPS", "autoaugment", "level_to_args", "randaugment"]
 
 
 def test_importing_the_package_and_its_tables_imports_no_tensorflow():

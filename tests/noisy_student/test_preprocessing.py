@@ -1,67 +1,15 @@
 import dataclasses
-import re
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from noisy_student import config, models, preprocessing
-from tests import golden_data
-
-GOLDEN = np.load(golden_data.path("preprocessing_eval.npz"))
-IMAGES = sorted(
-    int(name.split("_")[1]) for name in GOLDEN.files if "jpeg" in name
-)
-SIZES = sorted(
-    {
-        int(s)
-        for name in GOLDEN.files
-        for s in re.findall(r"size(\d+)_stats", name)
-    }
-)
-
-
-CROPS = np.load(golden_data.path("preprocessing_crops.npz"))
-PADDINGS = {"32": 32, "proportional": preprocessing.PROPORTIONAL}
-
-
-def jpeg(number):
-    return GOLDEN[f"jpeg_{number}"].tobytes()
 
 
 def noise_jpeg(height, width, seed=0):
     pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3))
     return tf.io.encode_jpeg(tf.constant(pixels, tf.uint8)).numpy()
-
-
-@pytest.mark.parametrize("number", IMAGES)
-@pytest.mark.parametrize("size", SIZES)
-def test_eval_view_equals_the_original(number, size):
-    image = preprocessing.preprocess_for_eval(jpeg(number), size).numpy()
-    prefix = f"img{number}_size{size}"
-    stored = {
-        prefix: image,
-        f"{prefix}_topleft16": image[:16, :16],
-        f"{prefix}_bottomright16": image[-16:, -16:],
-        f"{prefix}_stats_mean_std_min_max": statistics(image),
-    }
-    compared = [name for name in stored if name in GOLDEN.files]
-    assert compared
-    for name in compared:
-        np.testing.assert_allclose(
-            stored[name], GOLDEN[name], atol=1e-3, err_msg=name
-        )
-
-
-@pytest.mark.parametrize("rule", PADDINGS)
-def test_crop_windows_equal_the_original_at_every_size(rule):
-    rows = CROPS[f"windows_{rule}"].tolist()
-    assert len(rows) == 8 * 14
-    for height, width, size, *expected in rows:
-        top, left, side = preprocessing.center_crop_window(
-            tf.constant([height, width, 3]), size, crop_padding=PADDINGS[rule]
-        )
-        assert [top, left, side, side] == expected, (height, width, size)
 
 
 def test_crop_rules_agree_at_224_only():
@@ -74,45 +22,11 @@ def test_crop_rules_agree_at_224_only():
                     shape, size, crop_padding=padding
                 )
             ]
-            for padding in PADDINGS.values()
+            for padding in (32, preprocessing.PROPORTIONAL)
         ]
         assert (windows[0] == windows[1]) == (size == 224)
     # 1000 * 600 / (600 + 86) and 1000 * 600 / (600 + 32).
     assert (windows[1][2], windows[0][2]) == (874, 949)
-
-
-@pytest.mark.parametrize("number", IMAGES)
-def test_proportional_crop_equals_the_original(number):
-    data = jpeg(number)
-    shape = tf.io.extract_jpeg_shape(data)[:2].numpy()
-    rows = CROPS["windows_proportional"]
-    sizes = rows[(rows[:, :2] == shape).all(-1), 2].tolist()
-    for size, expected in zip(sizes, CROPS[f"proportional_stats_{number}"]):
-        whole = preprocessing.preprocess_for_eval(
-            data, size, crop_padding=preprocessing.PROPORTIONAL
-        )
-        # The original decodes the crop alone, which differs near its edges:
-        # in the mean by up to 0.1, in the extremes by half a level here.
-        difference = np.abs(statistics(whole) - expected)
-        assert difference[:6].max() < 0.1
-        assert difference[6:].max() < 0.5
-        top, left, side = preprocessing.center_crop_window(
-            [*shape, 3], size, crop_padding=preprocessing.PROPORTIONAL
-        )
-        part = tf.image.decode_and_crop_jpeg(
-            data, [top, left, side, side], channels=3
-        )
-        np.testing.assert_allclose(
-            statistics(preprocessing._resize(part, size)), expected, atol=1e-3
-        )
-
-
-def statistics(image):
-    """Returns mean, deviation, minimum and maximum of each channel."""
-    image = np.asarray(image, np.float64)
-    return np.concatenate(
-        [f(image, axis=(0, 1)) for f in (np.mean, np.std, np.min, np.max)]
-    )
 
 
 @pytest.mark.parametrize("options", [{}, {"progressive": True}])
@@ -215,6 +129,44 @@ def test_static_shapes_are_known_in_tf_data():
         ),
     ):
         assert dataset.map(view).element_spec.shape == (16, 16, 3)
+
+
+def test_augmentation_starts_from_the_view_cut_off_at_0_and_255():
+    extremes = 255 * np.random.default_rng(0).integers(0, 2, (48, 40, 3))
+    data = tf.io.encode_png(extremes.astype(np.uint8))
+    for seed in range(6):
+        plain = preprocessing.preprocess_for_train(data, 24, seed=seed).numpy()
+        assert plain.min() < 0 and plain.max() > 255
+        augmented = preprocessing.preprocess_for_train(
+            data, 24, "randaugment", 0, seed=seed
+        )
+        expected = np.trunc(np.clip(plain, 0, 255))
+        np.testing.assert_array_equal(augmented, expected)
+
+
+@pytest.mark.parametrize("flip", [True, False])
+def test_small_images_are_shifted_to_all_places_alike(flip):
+    pixels = np.random.default_rng(0).integers(0, 256, (12, 12, 3))
+    pixels = pixels.astype(np.uint8)
+    data = tf.io.encode_png(pixels)
+    padded = np.pad(pixels, [(4, 4), (4, 4), (0, 0)], "reflect")
+    places = {}
+    for y in range(9):
+        for x in range(9):
+            cropped = padded[y : y + 12, x : x + 12].astype(np.float32)
+            places[cropped.tobytes()] = y, x, False
+            if flip:
+                places[cropped[:, ::-1].tobytes()] = y, x, True
+    assert len(places) == (162 if flip else 81)
+    count = 30 * len(places)
+    views = tf.data.Dataset.range(count).map(
+        lambda seed: preprocessing.preprocess_small_for_train(
+            data, 12, seed=seed, flip=flip
+        )
+    )
+    found = [places[view.tobytes()] for view in views.as_numpy_iterator()]
+    # 30 are expected of each place; five standard deviations are 27.
+    assert max(abs(found.count(p) - 30) for p in set(places.values())) < 28
 
 
 def test_small_image_is_cut_shifted_and_not_flipped_unless_asked():
