@@ -32,7 +32,12 @@ EXTRAS = {
     "svhn": ["scipy>=1.10,<2"],
     "beam": ["apache-beam[tfrecord]>=2.69,<2.78"],
     "tpu": ["google-api-python-client>=2.100,<3", "oauth2client>=4.1.3,<5"],
-    "dev": [*QUICKSTART, "pytest>=7.4,<10", "ruff>=0.17,<0.18"],
+    "dev": [
+        *QUICKSTART,
+        "pytest>=7.4,<10",
+        "pytest-xdist>=3.5,<4",
+        "ruff>=0.17,<0.18",
+    ],
 }
 PACKAGES = ["efficientnet", "autoaugment", "data_prep", "noisy_student"]
 

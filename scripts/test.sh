@@ -16,4 +16,5 @@ if [[ ${1:-} == --fast ]]; then
 fi
 use_environment dev
 cd "$checkout"
-exec "$PYTHON" -m pytest -m "$markers" "$@"
+# Files stay whole, since their tests share what is slow to make.
+exec "$PYTHON" -m pytest -m "$markers" -n 2 --dist loadfile "$@"

@@ -337,14 +337,15 @@ def test_the_smoke_run_is_short_and_has_its_own_directory(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        ("", "pytest -m not long"),
-        ("--fast -x", "pytest -m not slow and not long -x"),
-        ("-m long", "pytest -m not long -m long"),  # pytest takes the last.
+        ("", "-m not long -n 2 --dist loadfile"),
+        ("--fast -x", "-m not slow and not long -n 2 --dist loadfile -x"),
+        # pytest takes the last.
+        ("-m long", "-m not long -n 2 --dist loadfile -m long"),
     ],
 )
 def test_the_test_script_passes_arguments_on(tmp_path, arguments, expected):
     result = bash(f"scripts/test.sh {arguments}", **echoing_python(tmp_path))
-    assert result.stdout.strip() == expected
+    assert result.stdout.strip() == f"pytest {expected}"
 
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
