@@ -354,10 +354,20 @@ def test_an_image_that_cannot_be_read_is_named(tmp_path, name, data, why):
     )
 
 
-def test_an_image_without_a_centre_is_named(tmp_path):
+def test_an_image_of_one_pixel_can_be_seen(tmp_path):
     image = write_scene(tmp_path, "one.png", (1, 1))
+    assert min(inspect_augmentation.write(few(tmp_path, image))) > 100
+
+
+def test_an_image_that_is_damaged_inside_is_named(tmp_path):
+    image = write_scene(tmp_path, "damaged.png", (64, 64))
+    path = tmp_path / "damaged.png"
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 255
+    path.write_bytes(data)
     with pytest.raises(
-        ValueError, match="--image=.*one.png cannot be seen at image size 32: "
+        ValueError,
+        match="--image=.*damaged.png cannot be seen at image size 32: ",
     ):
         inspect_augmentation.write(few(tmp_path, image))
 
