@@ -140,6 +140,11 @@ def _check_label_matches(values, where):
         )
 
 
+def has_signature(image_bytes):
+    """Returns whether bytes begin as an image that TensorFlow decodes."""
+    return image_bytes.startswith(_IMAGE_SIGNATURES)
+
+
 def _check_single(values):
     return (
         None if len(values) == 1 else f"must hold one value, has {len(values)}"
@@ -157,7 +162,7 @@ def _check_image(values, num_classes):
         return problem
     if not values[0]:
         return "is empty"
-    if not values[0].startswith(_IMAGE_SIGNATURES):
+    if not has_signature(values[0]):
         return f"is no JPEG, PNG, GIF or BMP; it starts with {values[0][:8]!r}"
     return None
 

@@ -2,9 +2,12 @@
 
 import bisect
 import collections
+import json
+import math
 import os
 import threading
 
+import numpy as np
 import tensorflow as tf
 from absl import logging
 
@@ -47,7 +50,9 @@ class DamageLog:
                     f"-{context.input_pipeline_id:05d}"
                     f"-of-{context.num_input_pipelines:05d}"
                 )
-            path = os.path.join(self._directory, f"damaged_{name}{reader}.json")
+            path = os.path.join(
+                self._directory, f"damaged_{name}{reader}.jsonl"
+            )
         damage = StreamDamage(name, stream, path=path, **settings)
         self._streams.append(damage)
         return damage
@@ -79,7 +84,8 @@ class StreamDamage:
         num_classes: Number of classes.
         max_fraction: Share of the records that may be damaged.
         look: serialized, seed -> features; what fails on damaged records.
-        path: JSON file of the account; None keeps it in memory.
+        path: File of the account, a JSON object a line for each time a record
+            is met; None keeps it in memory.
 
     Attributes:
         error: `DamagedRecordsError` once the limit is passed, else None.
@@ -105,13 +111,13 @@ class StreamDamage:
         self._path = path
         self._lock = threading.Lock()
         self.error = None
-        # (shard, record) -> its entry in the file; positions, sorted.
+        # (shard, record) -> (reason, the same in words); sorted positions.
         self._records, self._positions = {}, []
-        if path is not None and files.exists(path):
-            for entry in files.read_json(path)["records"]:
-                self._records[entry["shard"], entry["record"]] = entry
-                self._positions += entry["positions"]
-            self._positions.sort()
+        for line in self._read():
+            place = line["shard"], line["record"]
+            self._records[place] = line["reason"], line["detail"]
+            self._positions.append(line["position"])
+        self._positions.sort()
 
     @property
     def num_damaged(self):
@@ -127,17 +133,15 @@ class StreamDamage:
             position += 1
         return position
 
-    def report(self, gap, index, position, origins, order):
+    def report(self, gap, position, missing, origins):
         """Takes note of rows that are missing before a row.
 
         Args:
-            gap: How many are missing; those that could not even be read are
-                not in this block, and a negative number means that there are
+            gap: How many are missing; a negative number means that there are
                 more records than were counted.
-            index: The row's place in its block.
             position: The row's place in the stream.
-            origins: int64 [n, 2], the block's.
-            order: int32 [n], the block's.
+            missing: bytes [m], those of them that could be read.
+            origins: int64 [m, 2], index of the shard and of the record in it.
 
         Returns:
             int64 0.
@@ -151,18 +155,20 @@ class StreamDamage:
                 # The rows after an error are compared with those before it.
                 raise self.error
             try:
-                if not 0 <= gap <= index:
-                    raise DamagedRecordsError(self._explain_loss())
-                missing = origins[order[index - gap : index]]
-                for offset, (shard, number) in enumerate(missing.tolist()):
-                    path = self._stream.shards[shard]
-                    self._add(path, number, int(position - gap) + offset)
-                self._write()
+                if gap != len(missing):
+                    raise DamagedRecordsError(
+                        f"Reading the {self._name} shards failed: "
+                        f"{self._stream.find_fault()}"
+                    )
+                for offset, serialized in enumerate(missing.tolist()):
+                    shard, number = origins[offset].tolist()
+                    place = self._stream.shards[shard], number
+                    self._add(place, serialized, int(position - gap) + offset)
                 self._check_limit()
             except Exception as error:
                 self.error = error
                 raise
-        return tf.constant(0, tf.int64).numpy()
+        return np.int64(0)
 
     def summary(self):
         """Returns what was left out, and why, as one sentence."""
@@ -172,33 +178,24 @@ class StreamDamage:
             f"records cannot be used: {self._reasons_in_words()}.{where}"
         )
 
-    def _add(self, path, number, position):
-        entry = self._records.get((path, number))
-        if entry is None:
-            reason, detail = self._find_reason(path, number, position)
-            entry = {
-                "shard": path,
-                "record": number,
-                "reason": reason,
-                "detail": detail,
-                "positions": [],
-            }
-            self._records[path, number] = entry
+    def _add(self, place, serialized, position):
+        if place not in self._records:
+            reason, detail = self._find_reason(serialized, position)
+            self._records[place] = reason, detail
             logging.warning(
                 "Left out %s record %d of %s: %s.",
                 self._name,
-                number,
-                path,
+                place[1],
+                place[0],
                 detail,
             )
-        if position not in entry["positions"]:
-            entry["positions"].append(position)
-            bisect.insort(self._positions, position)
+        index = bisect.bisect_left(self._positions, position)
+        if self._positions[index : index + 1] != [position]:
+            self._positions.insert(index, position)
+            self._write(place, position)
 
-    def _find_reason(self, path, number, position):
-        """Returns (reason, the same in words) of a record, read once more."""
-        dataset = tf.data.TFRecordDataset(path).skip(number).take(1)
-        serialized = next(dataset.as_numpy_iterator())
+    def _find_reason(self, serialized, position):
+        """Returns (reason, the same in words) of a record."""
         problem = _find_image_problem(serialized)
         if problem is not None:
             return problem
@@ -214,58 +211,50 @@ class StreamDamage:
             return "unusable", labeled_images.first_cause(error)
         return "unusable", "TensorFlow failed on it, but only once"
 
-    def _write(self):
+    def _read(self):
+        if self._path is None or not files.exists(self._path):
+            return []
+        lines = files.read_bytes(self._path).split(b"\n")
+        # A kill may have cut the last one short.
+        return [json.loads(line) for line in lines[:-1]]
+
+    def _write(self, place, position):
         if self._path is None:
             return
-        entries = sorted(
-            self._records.values(), key=lambda e: (e["shard"], e["record"])
-        )
-        files.write_json(
-            self._path,
-            {
-                "stream": self._name,
-                "num_records": self._stream.num_records,
-                "num_damaged": self.num_damaged,
-                "reasons": dict(self._count_reasons()),
-                "records": entries,
-            },
-        )
+        reason, detail = self._records[place]
+        line = {
+            "shard": place[0],
+            "record": place[1],
+            "reason": reason,
+            "detail": detail,
+            "position": position,
+        }
+        with files.open_file(self._path, "a") as log:
+            log.write(json.dumps(line) + "\n")
 
     def _check_limit(self):
-        allowed = int(self._max_fraction * self._stream.num_records)
+        allowed = num_allowed(self._max_fraction, self._stream.num_records)
         if self.num_damaged > allowed:
-            last = list(self._records.values())[-1]
+            (shard, number), (_, detail) = list(self._records.items())[-1]
             raise DamagedRecordsError(
                 f"{self.summary()} --max_damaged_fraction="
                 f"{self._max_fraction:g} leaves out {allowed} at most. The "
-                f"last is record {last['record']} of {last['shard']!r}: "
-                f"{last['detail']}."
+                f"last is record {number} of {shard!r}: {detail}."
             )
 
-    def _count_reasons(self):
-        return collections.Counter(
-            sorted(entry["reason"] for entry in self._records.values())
-        )
-
     def _reasons_in_words(self):
+        reasons = collections.Counter(
+            reason for reason, _ in sorted(self._records.values())
+        )
         return ", ".join(
-            f"{count} {reason}"
-            for reason, count in self._count_reasons().most_common()
+            f"{count} {reason}" for reason, count in reasons.most_common()
         )
 
-    def _explain_loss(self):
-        """Returns which shard does not hold the records that were counted."""
-        for path, count in zip(self._stream.shards, self._stream.counts):
-            try:
-                found = sum(1 for _ in records.read_records(path))
-            except records.RecordError as error:
-                return f"The {self._name} shards are damaged. {error}"
-            if found != count:
-                return (
-                    f"{path!r} holds {found} records, but {count} by its "
-                    "manifest: it was changed afterwards."
-                )
-        return f"Reading the {self._name} shards failed, but only once."
+
+def num_allowed(max_fraction, num_records):
+    """Returns how many of so many records may be damaged."""
+    # A little more, since 0.29 * 100 is less than 29.
+    return math.floor(max_fraction * num_records + 1e-6)
 
 
 def _find_image_problem(serialized):
@@ -279,4 +268,7 @@ def _find_image_problem(serialized):
     reason = image_encoding.to_jpeg(image_bytes)[1]
     if not reason.startswith(_DROPPED):
         return None
+    if reason == "dropped:not_image" and validation.has_signature(image_bytes):
+        # Cut off within its header.
+        reason = "dropped:undecodable"
     return reason[len(_DROPPED) :], image_encoding.describe_reason(reason)

@@ -305,15 +305,21 @@ def _without_damaged(looked, damage, start):
     def account(expected, element):
         features, row = element
         gap = row.position - expected
-        reported = tf.cond(
-            gap == 0,
-            lambda: tf.zeros([], tf.int64),
-            lambda: tf.numpy_function(
+
+        def report():
+            missing = row.order[tf.maximum(row.index - gap, 0) : row.index]
+            return tf.numpy_function(
                 damage.report,
-                [gap, row.index, row.position, row.origins, row.order],
+                [
+                    gap,
+                    row.position,
+                    tf.gather(row.records, missing),
+                    tf.gather(row.origins, missing),
+                ],
                 tf.int64,
-            ),
-        )
+            )
+
+        reported = tf.cond(gap == 0, lambda: tf.zeros([], tf.int64), report)
         is_image = row.index < tf.size(row.order, tf.int64)
         # The sum makes the report a part of what is computed.
         following = row.position + tf.cast(is_image, tf.int64) + reported

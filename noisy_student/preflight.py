@@ -100,13 +100,13 @@ def check_training_data(train):
     pseudo = train.step.pseudo_labels
     if pseudo.unlabeled_ratio:
         directory, split = train.data.unlabel_data_dir, train.data.unlabel_split
-        unlabeled = find_shards("unlabel_data_dir", directory, split)
+        find_shards("unlabel_data_dir", directory, split)
         if not pseudo.online:
             _check_records(
                 "unlabel_data_dir",
                 train,
                 directory,
-                unlabeled,
+                split,
                 lambda serialized: _checked_pseudo_label(train, serialized),
             )
     if train.num_train_images is None:
@@ -126,7 +126,7 @@ def check_training_data(train):
 def check_labeled(train, split):
     """Checks the labels of a split."""
     directory = train.data.label_data_dir
-    paths = find_shards("label_data_dir", directory, split)
+    find_shards("label_data_dir", directory, split)
     classes = train.model.num_classes
     manifest = shards_lib.read_manifest(directory, split)
     if manifest is not None:
@@ -151,7 +151,7 @@ def check_labeled(train, split):
         label = int(records.parse_labeled(serialized)["label"])
         _check_label_range(directory, split, label, classes)
 
-    _check_records("label_data_dir", train, directory, paths, check)
+    _check_records("label_data_dir", train, directory, split, check)
 
 
 def _check_label_range(directory, split, label, num_classes):
@@ -172,30 +172,37 @@ def _checked_pseudo_label(train, serialized):
         raise ValueError(f"the pseudo label {label} is not below {classes}.")
 
 
-def _check_records(flag, train, directory, paths, check):
+def _check_records(flag, train, directory, split, check):
     """Calls `check` on the first records, naming the file where it fails.
 
-    As many may be malformed as the run may leave out.
+    As many may fail as the run may leave out.
     """
     import tensorflow as tf
 
     from data_prep import records
-    from noisy_student import labeled_images
+    from noisy_student import damaged_records, labeled_images
 
-    num_checked, failures = 0, []
+    paths, counts = records.count_shards(directory, split)
+    fraction = train.data.max_damaged_fraction
+    allowed = damaged_records.num_allowed(fraction, sum(counts))
     first = itertools.islice(records.read_records(paths[0]), _CHECKED_RECORDS)
+    problems = []
     for index, serialized in enumerate(first):
-        num_checked += 1
         try:
             check(serialized)
         except tf.errors.InvalidArgumentError as error:
-            failures.append((index, error))
-    if len(failures) > int(train.data.max_damaged_fraction * num_checked):
-        index, error = failures[0]
+            cause = labeled_images.first_cause(error)
+            problems.append(
+                f"record {index} does not have the fields needed: {cause}."
+            )
+        except ValueError as error:
+            problems.append(f"record {index}: {error}")
+    if len(problems) > allowed:
         raise ValueError(
-            f"--{flag}={directory}: {paths[0]!r}, record {index} does not "
-            f"have the fields needed: {labeled_images.first_cause(error)}."
-        ) from error
+            f"--{flag}={directory}: {paths[0]!r}, {problems[0]} "
+            f"--max_damaged_fraction={fraction:g} leaves out {allowed} of the "
+            "records at most."
+        )
 
 
 def find_shards(flag, directory, split):

@@ -29,7 +29,8 @@ def preprocess_for_eval(
         image_size: Height and width of the result in pixels.
         crop_padding: As in `center_crop_window`.
         fused_decode: Whether a JPEG is decoded only where it is cropped. That
-            is faster and moves pixels near the crop's edges by up to 11 levels.
+            is faster and moves pixels near the crop's edges, mostly by up to
+            11 levels.
 
     Returns:
         float32 [image_size, image_size, 3]; bicubic overshoot leaves values

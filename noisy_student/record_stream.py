@@ -107,14 +107,45 @@ class RecordStream:
             blocks = blocks.enumerate(skipped)
             # One block is read while the one before it is delivered.
             blocks = blocks if self.cache else blocks.prefetch(1)
-            return blocks.flat_map(
+            rows = blocks.flat_map(
                 lambda number, block: self._rows(
                     *block, epoch=epoch, number=number, start=start
                 )
             )
+            return rows.concatenate(self._end_of_epoch(epoch))
 
         epochs = tf.data.Dataset.range(first_epoch, tf.int64.max)
         return epochs.flat_map(rows_of_epoch)
+
+    def find_fault(self):
+        """Returns, in a sentence, which shard does not hold what was counted.
+
+        Reads the shards one after the other, so it is slow.
+        """
+        for path, count in zip(self.shards, self.counts):
+            try:
+                found = sum(1 for _ in records.read_records(path))
+            except records.RecordError as error:
+                return str(error)
+            except (OSError, tf.errors.OpError) as error:
+                return f"{path!r} cannot be read: {error}"
+            if found != count:
+                return (
+                    f"{path!r} holds {found} records, but {count} by its "
+                    "manifest: it was changed afterwards."
+                )
+        return "Reading the shards failed, but only once."
+
+    def _end_of_epoch(self, epoch):
+        # Arrives even if no record of the epoch could be read.
+        end = Row(
+            records=tf.zeros([0], tf.string),
+            origins=tf.zeros([0, 2], tf.int64),
+            order=tf.zeros([0], tf.int32),
+            index=tf.zeros([], tf.int64),
+            position=(epoch + 1) * self.num_records,
+        )
+        return tf.data.Dataset.from_tensors(end)
 
     def _blocks(self, epoch, skipped):
         """Returns an epoch's blocks without the first ones: what is read.
@@ -164,7 +195,10 @@ class RecordStream:
         shards = tf.range(len(self.shards), dtype=tf.int64)
         dataset = self._read_group(shards).skip(self.offset)
         dataset = dataset.shard(self.stride, 0).batch(self.num_records)
-        return dataset.get_single_element()
+        try:
+            return dataset.get_single_element()
+        except tf.errors.OpError as error:
+            raise ValueError(self.find_fault()) from error
 
     def _rows(self, block, shards, numbers, *, epoch, number, start):
         size = tf.shape(block)[0]

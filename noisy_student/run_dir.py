@@ -46,7 +46,9 @@ def claim(directory, values):
     """
     path = os.path.join(directory, "config.json")
     if files.exists(path) and _is_started(directory):
-        changed = files.describe_difference(files.read_json(path), values)
+        changed = files.describe_difference(
+            _what_matters(files.read_json(path)), _what_matters(values)
+        )
         if changed:
             raise ValueError(
                 f"{directory!r} holds a run with other settings: {changed}. "
@@ -55,6 +57,19 @@ def claim(directory, values):
         return read_report(directory)
     files.write_json(path, values)
     return None
+
+
+def _what_matters(values):
+    """Returns a configuration without what changes no step of a run."""
+    if isinstance(values, dict):
+        return {
+            name: _what_matters(value)
+            for name, value in values.items()
+            if name != "max_damaged_fraction"
+        }
+    if isinstance(values, list):
+        return list(map(_what_matters, values))
+    return values
 
 
 def _is_started(directory):
