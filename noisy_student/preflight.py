@@ -100,13 +100,13 @@ def check_training_data(train):
     pseudo = train.step.pseudo_labels
     if pseudo.unlabeled_ratio:
         directory, split = train.data.unlabel_data_dir, train.data.unlabel_split
-        find_shards("unlabel_data_dir", directory, split)
+        unlabeled = find_shards("unlabel_data_dir", directory, split)
         if not pseudo.online:
             _check_records(
                 "unlabel_data_dir",
                 train,
                 directory,
-                split,
+                unlabeled,
                 lambda serialized: _checked_pseudo_label(train, serialized),
             )
     if train.num_train_images is None:
@@ -126,7 +126,7 @@ def check_training_data(train):
 def check_labeled(train, split):
     """Checks the labels of a split."""
     directory = train.data.label_data_dir
-    find_shards("label_data_dir", directory, split)
+    paths = find_shards("label_data_dir", directory, split)
     classes = train.model.num_classes
     manifest = shards_lib.read_manifest(directory, split)
     if manifest is not None:
@@ -151,7 +151,7 @@ def check_labeled(train, split):
         label = int(records.parse_labeled(serialized)["label"])
         _check_label_range(directory, split, label, classes)
 
-    _check_records("label_data_dir", train, directory, split, check)
+    _check_records("label_data_dir", train, directory, paths, check)
 
 
 def _check_label_range(directory, split, label, num_classes):
@@ -172,7 +172,7 @@ def _checked_pseudo_label(train, serialized):
         raise ValueError(f"the pseudo label {label} is not below {classes}.")
 
 
-def _check_records(flag, train, directory, split, check):
+def _check_records(flag, train, directory, paths, check):
     """Calls `check` on the first records, naming the file where it fails.
 
     As many may fail as the run may leave out.
@@ -182,9 +182,6 @@ def _check_records(flag, train, directory, split, check):
     from data_prep import records
     from noisy_student import damaged_records, labeled_images
 
-    paths, counts = records.count_shards(directory, split)
-    fraction = train.data.max_damaged_fraction
-    allowed = damaged_records.num_allowed(fraction, sum(counts))
     first = itertools.islice(records.read_records(paths[0]), _CHECKED_RECORDS)
     problems = []
     for index, serialized in enumerate(first):
@@ -197,6 +194,12 @@ def _check_records(flag, train, directory, split, check):
             )
         except ValueError as error:
             problems.append(f"record {index}: {error}")
+    if not problems:
+        return
+    # Counted only now: without a manifest it takes a look at every record.
+    num_records = sum(map(records.count_records, paths))
+    fraction = train.data.max_damaged_fraction
+    allowed = damaged_records.num_allowed(fraction, num_records)
     if len(problems) > allowed:
         raise ValueError(
             f"--{flag}={directory}: {paths[0]!r}, {problems[0]} "
