@@ -43,16 +43,18 @@ def _describe(run):
 
 
 def _train(run, strategy):
-    from noisy_student import train
+    from noisy_student import train_loop
 
-    train.check(run.train, strategy)
+    train_loop.check(run.train, strategy)
     finished = run_dir.claim(run.model_dir, config_lib.to_dict(run.train))
     evaluate = run.mode == "train_and_eval"
     # What `train` finished, `train_and_eval` has still to evaluate.
     if finished and ("eval/top_1" in finished or not evaluate):
         logging.info("%s is finished.", run.model_dir)
         return
-    figures = train.train(run.train, strategy, run.model_dir, evaluate=evaluate)
+    figures = train_loop.run(
+        run.train, strategy, run.model_dir, evaluate=evaluate
+    )
     run_dir.write_report(
         run.model_dir,
         run_dir.add_versions(

@@ -14,7 +14,7 @@ from noisy_student import (
     predict,
     preflight,
     run_dir,
-    train,
+    train_loop,
 )
 
 
@@ -92,13 +92,13 @@ def _train(config, settings, number, strategy):
     """Trains and evaluates one model; returns the figures of its round."""
     directory = run_dir.round_dir(config.work_dir, number, "model")
     settings = preflight.check_training_data(settings)
-    train.check(settings, strategy)
+    train_loop.check(settings, strategy)
     finished = run_dir.claim(directory, config_lib.to_dict(settings))
     if finished is not None:
         logging.info("%s is finished.", directory)
         return finished
     started = time.monotonic()
-    train.train(settings, strategy, directory)
+    train_loop.run(settings, strategy, directory)
     return _evaluate(
         settings,
         _Teacher(settings.model, directory),

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from data_prep import records
-from noisy_student import damaged_records, input_pipeline, train
+from noisy_student import damaged_records, input_pipeline, train_loop
 from tests.noisy_student import fixtures
 
 SIZE = 24
@@ -291,4 +291,4 @@ def test_training_ends_with_the_error_of_its_input(tmp_path):
     with pytest.raises(
         damaged_records.DamagedRecordsError, match="1 empty.*record 0 of"
     ):
-        train.train(config, strategy, str(tmp_path / "run"))
+        train_loop.run(config, strategy, str(tmp_path / "run"))
