@@ -112,6 +112,7 @@ def preprocess_for_train(
     *,
     cutout=True,
     flip=True,
+    crop_padding=CROP_PADDING,
     fused_decode=True,
 ):
     """Decodes an image, crops it at random, flips and augments it.
@@ -127,6 +128,8 @@ def preprocess_for_train(
             `Dataset.map` for every element.
         cutout: Whether RandAugment may draw Cutout.
         flip: Whether to mirror half of the images.
+        crop_padding: As in `center_crop_window`, for the few images on which
+            no random crop succeeds.
         fused_decode: As in `preprocess_for_eval`.
 
     Returns:
@@ -142,7 +145,9 @@ def preprocess_for_train(
     seed = as_seed(seed)
     crop = _decode_crop(
         image_bytes,
-        lambda shape: _random_window(shape, image_size, seed),
+        lambda shape: _random_window(
+            shape, image_size, seed, crop_padding=crop_padding
+        ),
         fused_decode,
     )
     image = _resize(crop, image_size)
@@ -233,11 +238,10 @@ def eval_view(model):
         return functools.partial(
             preprocess_small_for_eval, image_size=model.image_size
         )
-    padding = model.crop_padding
     return functools.partial(
         preprocess_for_eval,
         image_size=model.image_size,
-        crop_padding=padding if padding == PROPORTIONAL else int(padding),
+        crop_padding=_crop_padding(model),
         fused_decode=model.fused_decode,
     )
 
@@ -256,7 +260,9 @@ def train_view(model, augment):
         preprocess_small_for_train
         if model.small_image
         else functools.partial(
-            preprocess_for_train, fused_decode=augment.fused_decode
+            preprocess_for_train,
+            crop_padding=_crop_padding(model),
+            fused_decode=augment.fused_decode,
         ),
         image_size=model.image_size,
         augment=None if augment.name == "none" else augment.name,
@@ -266,6 +272,11 @@ def train_view(model, augment):
         flip=augment.flip,
     )
     return lambda image_bytes, seed: view(image_bytes, seed=seed)
+
+
+def _crop_padding(model):
+    padding = model.crop_padding
+    return padding if padding == PROPORTIONAL else int(padding)
 
 
 def _decode_small(image_bytes, image_size):
@@ -297,7 +308,7 @@ def _decode_crop(image_bytes, choose_window, fused):
     return tf.cond(tf.io.is_jpeg(image_bytes), decode_part, decode_whole)
 
 
-def _random_window(shape, image_size, seed):
+def _random_window(shape, image_size, seed, *, crop_padding):
     """Returns a random part of an image, int32 (top, left, height, width).
 
     Where no attempt succeeds, it is the centre crop of evaluation.
@@ -312,7 +323,9 @@ def _random_window(shape, image_size, seed):
         max_attempts=10,
         use_image_if_no_bounding_boxes=True,
     )
-    top, left, side = center_crop_window(shape, image_size)
+    top, left, side = center_crop_window(
+        shape, image_size, crop_padding=crop_padding
+    )
     return tf.where(
         tf.reduce_all(size[:2] == shape[:2]),
         tf.stack([top, left, side, side]),

@@ -183,6 +183,15 @@ class RecordStream:
 
     def _read_shard(self, shard):
         path = tf.gather(tf.constant(self.shards), shard)
+        # A dataset whose file cannot be opened fails for ever, while an error
+        # in this function ends the shard.
+        opened = (
+            tf.data.TFRecordDataset(path)
+            .take(1)
+            .reduce(tf.zeros([], tf.int64), lambda count, _: count + 1)
+        )
+        with tf.control_dependencies([opened]):
+            path = tf.identity(path)
         return tf.data.Dataset.zip(
             (
                 tf.data.TFRecordDataset(path),

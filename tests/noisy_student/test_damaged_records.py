@@ -226,6 +226,23 @@ def test_a_shard_with_a_wrong_checksum_ends_the_run(
             log.raise_error()
 
 
+@pytest.mark.parametrize("batches_before", [0, 5])
+def test_a_shard_that_vanishes_ends_the_run(tmp_path, batches_before):
+    write(tmp_path, ["photo"] * 12)
+    log = damaged_records.DamageLog()
+    dataset = input_pipeline.train_batches(make_config(tmp_path, 1), damage=log)
+    batches = iter(dataset)
+    for _ in range(batches_before):
+        next(batches)
+    (tmp_path / "train-00001-of-00002").unlink()
+    with pytest.raises(ValueError, match="00001-of-00002.* cannot be read"):
+        try:
+            for _ in range(100):
+                next(batches)
+        except tf.errors.OpError:
+            log.raise_error()
+
+
 def test_the_limit_counts_whole_records():
     assert damaged_records.num_allowed(0.29, 100) == 29
     assert damaged_records.num_allowed(0.001, 999) == 0

@@ -109,14 +109,30 @@ def test_an_evaluated_crop_has_a_pixel_at_least():
 @pytest.mark.parametrize("fused_decode", [True, False])
 def test_where_no_random_crop_fits_the_centre_is_taken(fused_decode):
     data = tf.io.encode_jpeg(noise(2000, 10))
-    centre = preprocessing.preprocess_for_eval(
-        data, 16, fused_decode=fused_decode
-    )
-    for seed in range(4):
-        view = preprocessing.preprocess_for_train(
-            data, 16, seed=seed, flip=False, fused_decode=fused_decode
+    centres = []
+    for padding in (32, preprocessing.PROPORTIONAL):
+        options = {"crop_padding": padding, "fused_decode": fused_decode}
+        centre = preprocessing.preprocess_for_eval(data, 16, **options)
+        for seed in range(4):
+            view = preprocessing.preprocess_for_train(
+                data, 16, seed=seed, flip=False, **options
+            )
+            np.testing.assert_array_equal(view, centre)
+        centres.append(centre)
+    assert np.any(centres[0] != centres[1])
+
+
+def test_the_centre_of_training_follows_the_models_padding():
+    data = tf.io.encode_jpeg(noise(2000, 10))
+    augment = config.AugmentConfig(flip=False)
+    for padding in config.CROP_PADDINGS:
+        model = config.ModelConfig(
+            "efficientnet-b0", 10, 16, crop_padding=padding, fused_decode=True
         )
-        np.testing.assert_array_equal(view, centre)
+        np.testing.assert_array_equal(
+            preprocessing.train_view(model, augment)(data, tf.constant([0, 1])),
+            preprocessing.eval_view(model)(data),
+        )
 
 
 @pytest.mark.parametrize("fused_decode", [True, False])
