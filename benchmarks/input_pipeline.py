@@ -156,10 +156,15 @@ def compare_train_views(jpegs, num_images, runs):
         num_images: Images in a turn.
         runs: Turns of each.
     """
+    import tensorflow as tf
+
     from noisy_student import preprocessing
 
     ours = functools.partial(
-        preprocessing.preprocess_for_train, image_size=_IMAGE_SIZE, **_AUGMENT
+        preprocessing.preprocess_for_train,
+        image_size=_IMAGE_SIZE,
+        dtype=tf.uint8,
+        **_AUGMENT,
     )
     makers = {
         "ours": lambda: peers.batches_of(ours),
@@ -186,11 +191,14 @@ def compare_small_views(jpegs, num_images, runs):
         num_images: Images in a turn.
         runs: Turns of each.
     """
+    import tensorflow as tf
+
     from noisy_student import preprocessing
 
     ours = functools.partial(
         preprocessing.preprocess_small_for_train,
         image_size=_SMALL_SIZE,
+        dtype=tf.uint8,
         **_AUGMENT,
     )
     makers = {

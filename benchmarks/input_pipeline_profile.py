@@ -30,7 +30,10 @@ def profile_train_view(jpegs, image_size, num_images, runs, **augment):
     floats = _cached(encoded, peers.cropped_view(image_size))
     pixels = _cached(floats, _to_uint8)
     view = functools.partial(
-        preprocessing.preprocess_for_train, image_size=image_size, **augment
+        preprocessing.preprocess_for_train,
+        image_size=image_size,
+        dtype=tf.uint8,
+        **augment,
     )
     whole = functools.partial(tf.image.decode_jpeg, channels=3)
     steps = {
@@ -45,13 +48,10 @@ def profile_train_view(jpegs, image_size, num_images, runs, **augment):
             pixels,
             lambda image, seed: tf.reverse(image, [1]),
         ),
-        "casting to uint8 and back": (
-            floats,
-            lambda image, seed: tf.cast(_to_uint8(image), tf.float32),
-        ),
+        "casting to uint8": (floats, _to_uint8),
         **_augment_steps(pixels, augment, {}),
     }
-    _print_steps(f"{image_size}x{image_size}", floats, steps, num_images, runs)
+    _print_steps(f"{image_size}x{image_size}", pixels, steps, num_images, runs)
 
 
 def profile_small_view(jpegs, image_size, num_images, runs, **augment):
@@ -60,19 +60,19 @@ def profile_small_view(jpegs, image_size, num_images, runs, **augment):
     Arguments are those of `profile_train_view`.
     """
     encoded = tf.data.Dataset.from_tensor_slices(jpegs)
-    floats = _cached(
-        encoded,
-        lambda jpeg, seed: preprocessing.preprocess_small_for_eval(
-            jpeg, image_size
-        ),
+    pixels = _cached(
+        encoded, lambda jpeg, seed: tf.image.decode_jpeg(jpeg, channels=3)
     )
     view = functools.partial(
         preprocessing.preprocess_small_for_train,
         image_size=image_size,
+        dtype=tf.uint8,
         **augment,
     )
     shifted = functools.partial(
-        preprocessing.preprocess_small_for_train, image_size=image_size
+        preprocessing.preprocess_small_for_train,
+        image_size=image_size,
+        dtype=tf.uint8,
     )
     constants = {
         "cutout_const": image_size // 8,
@@ -88,9 +88,9 @@ def profile_small_view(jpegs, image_size, num_images, runs, **augment):
             encoded,
             lambda jpeg, seed: tf.image.decode_jpeg(jpeg, channels=3),
         ),
-        **_augment_steps(_cached(floats, _to_uint8), augment, constants),
+        **_augment_steps(pixels, augment, constants),
     }
-    _print_steps(f"{image_size}x{image_size}", floats, steps, num_images, runs)
+    _print_steps(f"{image_size}x{image_size}", pixels, steps, num_images, runs)
 
 
 def _cached(source, step):
@@ -136,12 +136,12 @@ def _augment_steps(images, augment, constants):
     return steps
 
 
-def _print_steps(title, floats, steps, num_images, runs):
+def _print_steps(title, pixels, steps, num_images, runs):
     """Measures and prints each step, less what an empty one takes.
 
     Args:
         title: What is profiled.
-        floats: Dataset of what an empty step takes, and a batch is made of.
+        pixels: Dataset of what an empty step takes, and a batch is made of.
         steps: Dict of (dataset, (element, seed=int64 [2]) -> tensor).
         num_images: Images of a pass.
         runs: Passes of each step.
@@ -150,8 +150,8 @@ def _print_steps(title, floats, steps, num_images, runs):
         name: _pass(source, _one_value(step), num_images)
         for name, (source, step) in steps.items()
     }
-    passes["joining a batch"] = _pass(floats, _same, num_images)
-    passes[_EMPTY] = _pass(floats, _one_value(_same), num_images)
+    passes["joining a batch"] = _pass(pixels, _same, num_images)
+    passes[_EMPTY] = _pass(pixels, _one_value(_same), num_images)
     times = turns.by_turns(list(passes.values()), runs)[..., 1]
     medians = np.median(times, axis=0) / num_images * 1e6
     micros = dict(zip(passes, medians - medians[-1]))

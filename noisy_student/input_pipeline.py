@@ -34,10 +34,11 @@ def train_batches(
             not depend on it.
 
     Returns:
-        Dataset of dicts with static shapes: `labeled_images` float32
-        [b, h, w, 3], `labeled_labels` int64 [b] (0-based), and with unlabeled
-        images `unlabeled_images` float32 [u, h, w, 3] and one of
-        `unlabeled_probs` float32 [u, classes], `unlabeled_labels` int64 [u],
+        Dataset of dicts with static shapes: `labeled_images` [b, h, w, 3] in
+        [0, 255], uint8 where whole numbers and float32 otherwise,
+        `labeled_labels` int64 [b] (0-based), and with unlabeled images
+        `unlabeled_images` [u, h, w, 3] likewise and one of `unlabeled_probs`
+        float32 [u, classes], `unlabeled_labels` int64 [u],
         `unlabeled_teacher_images` float32 [u, th, tw, 3].
     """
     replicas = context.num_replicas_in_sync if context else 1

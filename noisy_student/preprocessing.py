@@ -1,7 +1,7 @@
 """From encoded images to the pixels a model sees.
 
 Everything here works on one image, inside `tf.data` or eagerly, and returns
-float32 pixels in the range the model normalises itself, about [0, 255].
+pixels in the range the model normalises itself, about [0, 255].
 
 Source: noisystudent `preprocessing.py`.
 """
@@ -114,6 +114,7 @@ def preprocess_for_train(
     flip=True,
     crop_padding=CROP_PADDING,
     fused_decode=True,
+    dtype=tf.float32,
 ):
     """Decodes an image, crops it at random, flips and augments it.
 
@@ -131,17 +132,24 @@ def preprocess_for_train(
         crop_padding: As in `center_crop_window`, for the few images on which
             no random crop succeeds.
         fused_decode: As in `preprocess_for_eval`.
+        dtype: Of the result; an augmented image may stay `tf.uint8`, a quarter
+            of the bytes.
 
     Returns:
-        float32 [image_size, image_size, 3]: whole numbers in [0, 255] if
+        `dtype` [image_size, image_size, 3]: whole numbers in [0, 255] if
         augmented, else with the overshoot of the bicubic.
 
     Raises:
-        ValueError: If `augment` is unknown.
+        ValueError: If `augment` is unknown, or None with a `dtype` of uint8.
 
     Source:
         noisystudent `preprocessing.py:_preprocess_for_train`.
     """
+    if augment is None and dtype == tf.uint8:
+        raise ValueError(
+            "`dtype` must be float32 without `augment`: the bicubic leaves no "
+            f"whole numbers in [0, 255]. Received: {dtype}."
+        )
     seed = as_seed(seed)
     crop = _decode_crop(
         image_bytes,
@@ -167,7 +175,7 @@ def preprocess_for_train(
         cutout=cutout,
         seed=_fold_in(seed, 2),
     )
-    return tf.cast(image, tf.float32)
+    return tf.cast(image, dtype)
 
 
 def preprocess_small_for_eval(image_bytes, image_size):
@@ -193,6 +201,7 @@ def preprocess_small_for_train(
     *,
     cutout=True,
     flip=True,
+    dtype=tf.float32,
 ):
     """Augments a small image, then shifts it by up to four pixels.
 
@@ -200,7 +209,7 @@ def preprocess_small_for_train(
     the size `image_size`.
 
     Returns:
-        float32 [image_size, image_size, 3] in [0, 255].
+        `dtype` [image_size, image_size, 3], whole numbers in [0, 255].
 
     Quirk:
         Augmented images always get one more cutout, a quarter of the size to
@@ -224,8 +233,7 @@ def preprocess_small_for_train(
     if augment is not None:
         pixel = geometry.centre_at(image, centre)
         image = geometry.cutout_at(image, image_size // 4, pixel, 128)
-    image = _shift(image, image_size, shift, flip)
-    return tf.cast(image, tf.float32)
+    return tf.cast(_shift(image, image_size, shift, flip), dtype)
 
 
 def eval_view(model):
@@ -249,6 +257,9 @@ def eval_view(model):
 def train_view(model, augment):
     """Returns the noised view of a model: (image_bytes, seed) -> pixels.
 
+    Pixels that are whole numbers are uint8, for the sake of the bytes that are
+    batched and sent to a device, and float32 otherwise.
+
     Args:
         model: `config.ModelConfig` of the network that will look.
         augment: `config.AugmentConfig`.
@@ -256,20 +267,25 @@ def train_view(model, augment):
     if not augment.random_crop:
         clean = eval_view(model)
         return lambda image_bytes, seed: clean(image_bytes)
-    view = functools.partial(
-        preprocess_small_for_train
-        if model.small_image
-        else functools.partial(
+    name = None if augment.name == "none" else augment.name
+    if model.small_image:
+        view, dtype = preprocess_small_for_train, tf.uint8
+    else:
+        view = functools.partial(
             preprocess_for_train,
             crop_padding=_crop_padding(model),
             fused_decode=augment.fused_decode,
-        ),
+        )
+        dtype = tf.float32 if name is None else tf.uint8
+    view = functools.partial(
+        view,
         image_size=model.image_size,
-        augment=None if augment.name == "none" else augment.name,
+        augment=name,
         num_layers=augment.num_layers,
         magnitude=augment.magnitude,
         cutout=augment.cutout,
         flip=augment.flip,
+        dtype=dtype,
     )
     return lambda image_bytes, seed: view(image_bytes, seed=seed)
 

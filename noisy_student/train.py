@@ -63,9 +63,9 @@ def train_step(state, batch, config, teacher=None):
 
     Args:
         state: `TrainState`.
-        batch: Dict of per-replica tensors: `labeled_images` float
+        batch: Dict of per-replica tensors: `labeled_images` float or uint8
             [b, h, w, 3] in [0, 255], `labeled_labels` int [b], and with
-            unlabeled images `unlabeled_images` float [u, h, w, 3] and one of
+            unlabeled images `unlabeled_images`, likewise, and one of
             `unlabeled_probs` float [u, classes] (the teacher's stored
             distribution), `unlabeled_labels` int [u] (stored hard labels),
             `unlabeled_teacher_images` float [u, th, tw, 3] (clean images for
@@ -130,13 +130,13 @@ def _replica_step(state, batch, config, teacher):
 def _inputs(batch, config, teacher):
     """Returns (images, keyword arguments that give the loss its labels)."""
     pseudo = config.pseudo_labels
+    labeled_images = tf.cast(batch["labeled_images"], tf.float32)
     if not pseudo.unlabeled_ratio:
-        return batch["labeled_images"], {}
+        return labeled_images, {}
     # Labeled and unlabeled parts meet here, inside the replica: a batch that
     # was concatenated before would leave some replicas without labels.
-    images = tf.concat(
-        [batch["labeled_images"], batch["unlabeled_images"]], axis=0
-    )
+    unlabeled_images = tf.cast(batch["unlabeled_images"], tf.float32)
+    images = tf.concat([labeled_images, unlabeled_images], axis=0)
     soft = pseudo.label_type == "soft"
     if teacher is not None:
         logits = tf.cast(

@@ -227,6 +227,39 @@ def test_random_crops_keep_the_aspect_ratio_bounds():
         assert width * height > 0.07 * size * size
 
 
+@pytest.mark.parametrize("augment", ["randaugment", "autoaugment", None])
+@pytest.mark.parametrize("small", [False, True])
+def test_whole_numbers_can_stay_uint8(small, augment):
+    view = preprocessing.preprocess_for_train
+    if small:
+        view = preprocessing.preprocess_small_for_train
+    arguments = {"augment": augment, "magnitude": 9, "seed": (2, 3)}
+    data = noise_jpeg(16, 16)
+    if augment is None and not small:
+        with pytest.raises(ValueError, match="`dtype` must be float32 without"):
+            view(data, 16, dtype=tf.uint8, **arguments)
+        return
+    pixels = view(data, 16, dtype=tf.uint8, **arguments)
+    assert pixels.dtype == tf.uint8
+    np.testing.assert_array_equal(pixels, view(data, 16, **arguments))
+
+
+@pytest.mark.parametrize(
+    ("small", "name", "dtype"),
+    [
+        (False, "randaugment", tf.uint8),
+        (False, "autoaugment", tf.uint8),
+        (False, "none", tf.float32),
+        (True, "randaugment", tf.uint8),
+        (True, "none", tf.uint8),
+    ],
+)
+def test_training_views_are_uint8_where_that_loses_nothing(small, name, dtype):
+    model = config.ModelConfig("efficientnet-b0", 10, 16, small_image=small)
+    view = preprocessing.train_view(model, config.AugmentConfig(name))
+    assert view(noise_jpeg(16, 16), tf.constant([0, 1])).dtype == dtype
+
+
 def test_unknown_augmentation_is_refused():
     with pytest.raises(ValueError, match="Received: 'mixup'"):
         preprocessing.preprocess_for_train(noise_jpeg(9, 9), 8, "mixup")

@@ -106,6 +106,16 @@ def test_metric_names_are_known_before_the_step_is_traced():
     assert sorted(metrics) == sorted(train.metric_names(STEP_CONFIG))
 
 
+def test_images_of_uint8_are_trained_on_as_those_of_floats():
+    batch = golden_batch()
+    expected = train.train_step(golden_state(), batch, STEP_CONFIG)
+    for name in ("labeled_images", "unlabeled_images"):
+        batch[name] = tf.cast(batch[name], tf.uint8)
+    metrics = train.train_step(golden_state(), batch, STEP_CONFIG)
+    for name in expected:
+        np.testing.assert_array_equal(metrics[name], expected[name])
+
+
 def noisy_step(seed):
     """Returns the state after a step with all of the model's noise on."""
     tf.keras.utils.set_random_seed(0)
