@@ -13,6 +13,8 @@ import textwrap
 
 from absl import app, flags, logging
 
+from data_prep import process_memory
+
 _HELP_WORDS = frozenset(
     f"{dashes}{word}"
     for dashes in ("-", "--")
@@ -103,6 +105,7 @@ def run(main, define_flags, *, positional=False):
         positional: Whether arguments that are no flags are taken, before,
             between and behind flags; otherwise they are refused.
     """
+    process_memory.limit_arenas()
     # TensorFlow's C++ start-up messages look like errors and are none; real
     # ones arrive as Python exceptions.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
