@@ -245,6 +245,11 @@ def stores_image(serialized):
     return IMAGE in feature and feature[IMAGE].HasField("bytes_list")
 
 
+def stores_probs(serialized):
+    """Returns whether a record has a teacher's distribution."""
+    return PROBS in _features(serialized)
+
+
 def unpack_prediction(serialized):
     """Returns (float32 probs [num_classes], label, key) of a prediction."""
     feature = _features(serialized)
