@@ -29,7 +29,8 @@ def build_optimizer(config):
             settings.base_learning_rate,
             settings.final_base_lr,
             train_epochs=(settings.start_step + config.train_steps)
-            / config.steps_per_epoch,
+            * config.batch_size
+            / config.num_train_images,
             warmup_epochs=settings.warmup_epochs,
         )
     return optimizers.RMSprop(

@@ -4,12 +4,15 @@ Source: noisystudent `main.py`, `predict_label.py`, `local_scripts/`.
 """
 
 import functools
+import json
 
+import numpy as np
 import pytest
 from absl import flags
 
 from noisy_student import flags as flags_lib
 from noisy_student import preflight
+from tests import golden_data
 from tests.noisy_student import fixtures
 
 # The original's flags and defaults; None for those that hardware decides.
@@ -90,13 +93,38 @@ ORIGINAL_DEFAULTS = {
 NOT_DECLARED_YET = ("use_bfloat16", "label_data_sample_prob")
 
 
+def parse(*arguments):
+    flag_values = flags.FlagValues()
+    flags_lib.define_flags(flag_values)
+    flag_values(["program", *arguments])
+    return flag_values
+
+
 @pytest.mark.parametrize("name", sorted(ORIGINAL_DEFAULTS))
 def test_every_flag_of_the_original_is_declared_with_its_default(name):
     if name in NOT_DECLARED_YET:
         pytest.skip("not declared yet")
-    flag_values = flags.FlagValues()
-    flags_lib.define_flags(flag_values)
-    assert flag_values[name].default == ORIGINAL_DEFAULTS[name]
+    assert parse()[name].default == ORIGINAL_DEFAULTS[name]
+
+
+SCHEDULES = json.loads(golden_data.path("lr_schedule_ns.json").read_text())
+TAILS = sorted(n for n in SCHEDULES if SCHEDULES[n]["start_from_step"])
+
+
+@pytest.mark.parametrize("name", TAILS)
+def test_the_tail_of_a_schedule_has_the_originals_rates(name):
+    from noisy_student import train_loop
+
+    case = SCHEDULES[name]
+    train = flags_lib.config_from_flags(
+        parse(*(f"--{flag}={value}" for flag, value in case["flags"].items()))
+    ).train
+    assert train.train_steps == case["after_main"]["train_last_step_num"]
+    rates = np.load(golden_data.path("lr_schedule_ns.npz"))
+    schedule = train_loop.build_optimizer(train)._learning_rate
+    np.testing.assert_allclose(
+        schedule(rates[f"{name}/steps"]), rates[f"{name}/lr"], rtol=1e-5
+    )
 
 
 # What the scripts leave to their user, filled in.
@@ -415,15 +443,12 @@ WITHOUT_EFFECT = {
 
 
 def parse_script(script):
-    flag_values = flags.FlagValues()
-    flags_lib.define_flags(flag_values)
     known = [
         line
         for line in SCRIPTS[script]
         if line[2:].partition("=")[0] not in NOT_DECLARED_YET
     ]
-    flag_values(["program", *known])
-    return flag_values
+    return parse(*known)
 
 
 def test_every_script_has_its_settings():
