@@ -38,7 +38,7 @@ def check_paths(run):
     if run.mode == "eval":
         _require_given("label_data_dir", train.data.label_data_dir, run.mode)
     if run.mode == "predict":
-        require_directory("unlabel_data_dir", run.labelling.input_dir)
+        require_directory(_labelling_flag(run), run.labelling.input_dir)
         _check_labelling_share(run.labelling)
     if run.mode in ("predict", "export"):
         _require_given("output_dir", run.output_dir, run.mode)
@@ -93,13 +93,22 @@ def check_data(run):
     if run.mode == "eval":
         _check_labeled_images(train)
     if run.mode == "predict":
-        _check_labelling_shards(run.labelling)
+        _check_labelling_shards(run)
     return train
 
 
-def _check_labelling_shards(labelling):
+def _labelling_flag(run):
+    """Returns which flag names the images to label."""
+    named = run.labelling.input_dir
+    if named and named == run.train.data.label_data_dir:
+        return "label_data_dir"
+    return "unlabel_data_dir"
+
+
+def _check_labelling_shards(run):
+    labelling = run.labelling
     paths = find_shards(
-        "unlabel_data_dir", labelling.input_dir, labelling.split
+        _labelling_flag(run), labelling.input_dir, labelling.split
     )
     if labelling.num_shards not in (None, len(paths)):
         raise ValueError(
