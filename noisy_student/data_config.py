@@ -55,12 +55,14 @@ class DataConfig:
     """Where images come from, and in which order training sees them.
 
     Attributes:
-        label_data_dir: Directory of labeled shards.
+        label_data_dir: Directory of labeled shards; for training several may
+            be separated by semicolons, and of unlabeled ones, too.
         train_split: Prefix of the labeled training shards.
         num_train_shards: How many of them training reads, the first ones;
             None reads all.
         unlabel_data_dir: Directory of unlabeled or pseudo-labeled shards.
-        unlabel_split: Prefix of those shards.
+        unlabel_split: Prefix of those shards; of several, separated by
+            semicolons, those that are there.
         eval_split: Prefix of the labeled evaluation shards.
         num_eval_images: How many of their images are evaluated, the first
             ones; None takes all.

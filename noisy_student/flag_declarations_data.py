@@ -24,16 +24,21 @@ def define_data_flags(flag_values):
     group.string(
         "label_data_dir",
         None,
-        "Directory of the labeled shards; to evaluate, also a folder of class "
-        "folders, a text file of paths and labels, or tfds:NAME.",
+        "Directory of the labeled shards, to train also several, separated by "
+        "semicolons; to evaluate, also a folder of class folders, a text file "
+        "of paths and labels, or tfds:NAME.",
     )
     group.string(
         "unlabel_data_dir",
         "",
-        "Directory of the unlabeled or pseudo-labeled shards.",
+        "Directory of the unlabeled or pseudo-labeled shards; several are "
+        "separated by semicolons.",
     )
     group.string(
-        "file_prefix", "train", "Prefix of the unlabeled shards' names."
+        "file_prefix",
+        "train",
+        "Prefix of the unlabeled shards' names; without this flag training "
+        "takes those of train and of extra.",
     )
     group.string(
         "eval_split",

@@ -58,7 +58,9 @@ class Values:
         return self._flags[name].value if given is None else given
 
     def given(self, name):
-        """Returns the value a flag or the preset gives, None for neither."""
+        """Returns the value that is given somehow, None where none is."""
+        if name in self._overrides:
+            return self._overrides[name]
         flag = self._flags[name]
         if not flag.using_default_value:
             return flag.value

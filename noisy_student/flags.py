@@ -284,7 +284,8 @@ def _data_config(values):
     return config_lib.DataConfig(
         label_data_dir=values.label_data_dir,
         unlabel_data_dir=values.unlabel_data_dir or None,
-        unlabel_split=values.file_prefix,
+        # Training of the original takes both, whatever the flag says.
+        unlabel_split=_first(values.given("file_prefix"), "train;extra"),
         num_train_shards=values.num_train_shards,
         eval_split=eval_split,
         num_eval_images=values.num_test_images

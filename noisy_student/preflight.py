@@ -282,11 +282,12 @@ def _require_given(flag, value, mode):
 
 
 def require_directory(flag, path):
-    """Raises an error that names the flag unless `path` is a directory."""
+    """Raises an error that names the flag unless directories are there."""
     if not path:
         raise ValueError(f"--{flag} is needed: a directory of shards.")
-    if not files.is_dir(path):
-        raise FileNotFoundError(f"--{flag}={path}: no such directory.")
+    for part in shards_lib.separate(path):
+        if not files.is_dir(part):
+            raise FileNotFoundError(f"--{flag}={part}: no such directory.")
 
 
 def require_checkpoint(flag, path, mode=None):

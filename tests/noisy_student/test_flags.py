@@ -212,6 +212,15 @@ def test_images_to_evaluate_are_those_of_the_split():
     assert limit("dev") == limit("validation") == 3
 
 
+def test_training_takes_unlabeled_shards_of_both_names_unless_told_otherwise():
+    assert parsed_config().train.data.unlabel_split == "train;extra"
+    told = parsed_config("--file_prefix=train").train.data
+    assert told.unlabel_split == "train"
+    # Pseudo-labeled shards of a round have one name.
+    student = self_training_config("--unlabel_ratio=3").rounds[0]
+    assert student.data.unlabel_split == "train"
+
+
 def test_labelling_takes_every_shard_unless_some_are_asked_for():
     def labelling(*arguments):
         return parsed_config("--mode=predict", *arguments).labelling

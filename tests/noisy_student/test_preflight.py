@@ -37,6 +37,31 @@ def test_records_are_counted_in_the_shards_that_are_read(
     assert train.num_train_images == count
 
 
+def test_several_folders_are_one_data_set(data_dir, tmp_path):
+    fixtures.write_labeled(tmp_path, "train", 3)
+    train = fixtures.train_config(
+        f"{data_dir};{tmp_path}", num_train_images=None
+    )
+    preflight.check_training_paths(train)
+    assert preflight.check_training_data(train).num_train_images == 13
+    # Where the records have to be counted, too.
+    (tmp_path / "train.manifest.json").unlink()
+    assert preflight.check_training_data(train).num_train_images == 13
+    lost = fixtures.train_config(f"{data_dir};{tmp_path}/lost")
+    with pytest.raises(FileNotFoundError, match="lost: no such directory"):
+        preflight.check_training_paths(lost)
+
+
+def test_unlabeled_shards_may_be_called_extra(data_dir, tmp_path):
+    split = run_config().train.data.unlabel_split
+    fixtures.write_pseudo_labeled(tmp_path, "extra", 4)
+    train = fixtures.train_config(data_dir, unlabel_data_dir=tmp_path)
+    data = dataclasses.replace(train.data, unlabel_split=split)
+    preflight.check_training_data(dataclasses.replace(train, data=data))
+    with pytest.raises(FileNotFoundError, match="train-.*-of-"):
+        preflight.check_training_data(train)
+
+
 def test_more_training_shards_than_there_are_are_refused(data_dir):
     with pytest.raises(ValueError, match="--num_train_shards=3: there are 2"):
         preflight.check_training_data(with_shards(data_dir, 3))
