@@ -1,4 +1,4 @@
-"""Writes the flag reference: every flag, its default and its sentence.
+"""Writes the flag reference: flags, defaults and sentences, then recipes.
 
 For example:
 
@@ -10,7 +10,7 @@ import sys
 
 from absl import flags
 
-from noisy_student import flag_declarations, self_training
+from noisy_student import flag_declarations, presets, self_training
 
 _HEAD = """\
 # Flags
@@ -27,7 +27,7 @@ _CHOICES = re.compile(r"<(?P<choices>.*?)>: (?P<help>.*)", re.DOTALL)
 
 
 def format_reference():
-    """Returns the reference as Markdown, one table per group of flags."""
+    """Returns the reference as Markdown: a table per group, then recipes."""
     groups = {}
     for define in (flag_declarations.define_flags, self_training.define_flags):
         flag_values = flags.FlagValues()
@@ -41,6 +41,10 @@ def format_reference():
             f"\n## {title}\n\n| Flag | Default | Meaning |\n|---|---|---|\n"
         )
         parts.extend(_row(flag) for _, flag in sorted(members.items()))
+    parts.append("\n## Recipes\n\n| `--preset` | Sets |\n|---|---|\n")
+    for name, values in presets.PRESETS.items():
+        sets = " ".join(f"--{flag}={value}" for flag, value in values.items())
+        parts.append(f"| `{name}` | `{sets}` |\n")
     return "".join(parts)
 
 

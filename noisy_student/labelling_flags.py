@@ -43,7 +43,8 @@ def labelling_config(values):
     The original names the images by `--label_data_dir`.
     """
     labeled, unlabeled = values.label_data_dir, values.unlabel_data_dir
-    if values.mode == "predict" and labeled and unlabeled:
+    both = labeled and unlabeled and labeled != unlabeled
+    if values.mode == "predict" and both:
         raise ValueError(
             "--mode=predict labels one directory: give --unlabel_data_dir or, "
             "as the original code, --label_data_dir. Received: "
