@@ -48,7 +48,8 @@ def define_labelling_flags(flag_values):
     group.integer(
         "total_replicas",
         1,
-        "Workers that share each shard, image by image.",
+        "Workers that share each shard, image by image; more than one are an "
+        "error as yet.",
         lower_bound=1,
     )
     group.integer(
@@ -61,7 +62,8 @@ def define_labelling_flags(flag_values):
     group.boolean(
         "reassign_label",
         False,
-        "Label filtered shards again, and write them with their images.",
+        "Label filtered shards again, and write them with their images; an "
+        "error as yet.",
     )
 
 

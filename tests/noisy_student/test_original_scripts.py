@@ -184,6 +184,14 @@ _SVHN_TRAIN = [
     "--weight_decay=1e-4",
     "--label_data_dir=./data/svhn/proc",
 ]
+_SVHN_EVAL = [
+    "--model_name=efficientnet-b0",
+    *_ON_CPU,
+    "--task_name=svhn",
+    "--mode=eval",
+    "--label_data_dir=./data/svhn/proc",
+    "--model_dir=./ckpt/exp_1",
+]
 _PREDICT = [
     "--model_name=efficientnet-b0",
     *_ON_CPU,
@@ -235,19 +243,13 @@ SCRIPTS = {
         "--model_dir=./ckpt/exp_1",
         "--unlabel_data_dir=./data/proc/unlabeled",
     ],
-    "run_svhn eval": [
-        "--model_name=efficientnet-b0",
-        *_ON_CPU,
-        "--task_name=svhn",
-        "--mode=eval",
-        "--label_data_dir=./data/svhn/proc",
-        "--model_dir=./ckpt/exp_1",
-    ],
+    "run_svhn eval": _SVHN_EVAL,
     "svhn/svhn_offline train": [
         *_SVHN_TRAIN,
         "--model_dir=./ckpt/exp_1",
         "--unlabel_data_dir=./data/svhn/predict/filter_data/data",
     ],
+    "svhn/svhn_offline eval": _SVHN_EVAL,
     "svhn/predict": [
         *_PREDICT,
         "--task_name=svhn",
@@ -349,6 +351,13 @@ _SVHN_TRAINED = {
     "train.labeled_augment.magnitude": 5,
     "train.labeled_augment.flip": False,
 }
+_SVHN_EVALUATED = {
+    "mode": "eval",
+    "weights_path": "./ckpt/exp_1",
+    "train.model.image_size": 32,
+    "train.data.label_data_dir": "./data/svhn/proc",
+    "train.data.eval_split": "test",
+}
 _PREDICTED = {
     "mode": "predict",
     "hardware.use_tpu": False,
@@ -420,19 +429,14 @@ SETTINGS = {
         "train.teacher.image_size": 32,
         "train.teacher_checkpoint": "ckpt/teacher_ckpt/model.ckpt",
     },
-    "run_svhn eval": {
-        "mode": "eval",
-        "weights_path": "./ckpt/exp_1",
-        "train.model.image_size": 32,
-        "train.data.label_data_dir": "./data/svhn/proc",
-        "train.data.eval_split": "test",
-    },
+    "run_svhn eval": _SVHN_EVALUATED,
     "svhn/svhn_offline train": {
         **_SVHN_TRAINED,
         "train.data.unlabel_data_dir": ("./data/svhn/predict/filter_data/data"),
         "train.step.pseudo_labels.online": False,
         "train.teacher": None,
     },
+    "svhn/svhn_offline eval": _SVHN_EVALUATED,
     "svhn/predict": _predicted("svhn", size=32),
     "svhn/reassign": _reassigned("svhn"),
 }
