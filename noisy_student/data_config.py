@@ -55,8 +55,8 @@ class DataConfig:
     """Where images come from, and in which order training sees them.
 
     Attributes:
-        label_data_dir: Directory of labeled shards; for training several may
-            be separated by semicolons, and of unlabeled ones, too.
+        label_data_dir: Directory of labeled shards; several are separated by
+            semicolons, and those of unlabeled ones, too.
         train_split: Prefix of the labeled training shards.
         num_train_shards: How many of them training reads, the first ones;
             None reads all.

@@ -24,15 +24,15 @@ def define_data_flags(flag_values):
     group.string(
         "label_data_dir",
         None,
-        "Directory of the labeled shards, to train also several, separated by "
-        "semicolons; to evaluate, also a folder of class folders, a text file "
-        "of paths and labels, or tfds:NAME.",
+        "Directory of the labeled shards, several are separated by semicolons; "
+        "to evaluate, also a folder of class folders, a text file of paths "
+        "and labels, or tfds:NAME.",
     )
     group.string(
         "unlabel_data_dir",
         "",
-        "Directory of the unlabeled or pseudo-labeled shards; several are "
-        "separated by semicolons.",
+        "Directory of the unlabeled or pseudo-labeled shards; to train also "
+        "several, separated by semicolons.",
     )
     group.string(
         "file_prefix",

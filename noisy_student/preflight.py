@@ -62,9 +62,11 @@ def _check_labelling_share(labelling):
 
 def check_training_paths(train):
     """The same for one `config.TrainConfig`."""
-    require_directory("label_data_dir", train.data.label_data_dir)
+    for folder in shards_lib.separate(train.data.label_data_dir or ""):
+        require_directory("label_data_dir", folder)
     if train.step.pseudo_labels.unlabeled_ratio:
-        require_directory("unlabel_data_dir", train.data.unlabel_data_dir)
+        for folder in shards_lib.separate(train.data.unlabel_data_dir or ""):
+            require_directory("unlabel_data_dir", folder)
     if train.teacher is not None:
         require_checkpoint("teacher_model_path", train.teacher_checkpoint)
     if train.init_checkpoint is not None:
@@ -282,12 +284,11 @@ def _require_given(flag, value, mode):
 
 
 def require_directory(flag, path):
-    """Raises an error that names the flag unless directories are there."""
+    """Raises an error that names the flag unless `path` is a directory."""
     if not path:
         raise ValueError(f"--{flag} is needed: a directory of shards.")
-    for part in shards_lib.separate(path):
-        if not files.is_dir(part):
-            raise FileNotFoundError(f"--{flag}={part}: no such directory.")
+    if not files.is_dir(path):
+        raise FileNotFoundError(f"--{flag}={path}: no such directory.")
 
 
 def require_checkpoint(flag, path, mode=None):

@@ -179,6 +179,13 @@ def test_a_bad_label_in_a_record_is_named(tmp_path):
         evaluate_tiny(tmp_path, model=few)
 
 
+def test_shards_of_several_folders_are_evaluated_together(tmp_path):
+    for folder, number in (("a", 4), ("b", 3)):
+        fixtures.write_labeled(tmp_path / folder, "validation", number)
+    both = evaluate_tiny(f"{tmp_path}/a;{tmp_path}/b")
+    assert both["num_images"] == 7
+
+
 def test_the_first_images_may_be_evaluated_alone(tmp_path):
     fixtures.write_labeled(tmp_path / "all", "validation", 9, num_shards=1)
     fixtures.write_labeled(tmp_path / "five", "validation", 5, num_shards=1)
