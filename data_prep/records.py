@@ -18,7 +18,7 @@ import numpy as np
 import tensorflow as tf
 from google.protobuf import message
 
-from data_prep import files
+from data_prep import files, shards
 from data_prep.shard_writer import ShardedWriter
 from data_prep.shards import list_shards, read_manifest
 
@@ -245,6 +245,11 @@ def stores_image(serialized):
     return IMAGE in feature and feature[IMAGE].HasField("bytes_list")
 
 
+def stores_probs(serialized):
+    """Returns whether a record has a teacher's distribution."""
+    return PROBS in _features(serialized)
+
+
 def unpack_prediction(serialized):
     """Returns (float32 probs [num_classes], label, key) of a prediction."""
     feature = _features(serialized)
@@ -358,7 +363,7 @@ def count_shards(directory, split):
     be counted.
 
     Args:
-        directory: Folder of the shards.
+        directory: Folder of the shards; it and the split as in `list_shards`.
         split: Prefix of their names.
 
     Returns:
@@ -370,7 +375,15 @@ def count_shards(directory, split):
         RecordError: A file without manifest ends inside a record.
     """
     paths = list_shards(directory, split)
-    manifest = read_manifest(directory, split)
-    if manifest is not None and manifest.num_shards == len(paths):
-        return paths, list(manifest.num_records)
-    return paths, [count_records(path) for path in paths]
+    known = {}
+    for folder in shards.separate(directory):
+        for name in shards.separate(split):
+            manifest = read_manifest(folder, name)
+            if manifest is None:
+                continue
+            for index, count in enumerate(manifest.num_records):
+                shard = shards.shard_name(name, index, manifest.num_shards)
+                known[os.path.join(folder, shard)] = count
+    return paths, [
+        known[path] if path in known else count_records(path) for path in paths
+    ]

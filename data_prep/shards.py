@@ -44,9 +44,11 @@ def list_shards(directory_or_pattern, split=None):
     """Finds the shards of a data set and checks that none is missing.
 
     Args:
-        directory_or_pattern: A folder, a pattern (`/data/train-*`) or one file.
-        split: Which split to take from a folder, such as "train"; None takes
-            all. A pattern or a file already says it.
+        directory_or_pattern: A folder, a pattern (`/data/train-*`) or one file;
+            several are separated by semicolons.
+        split: Which split to take from a folder, such as "train"; of several,
+            separated by semicolons, those that are there. None takes all. A
+            pattern or a file already says it.
 
     Returns:
         Sorted list of paths. A pattern that asks for some shards only
@@ -57,24 +59,43 @@ def list_shards(directory_or_pattern, split=None):
         ValueError: Shards are missing (named), or sets of different sizes
             are mixed.
     """
-    source = os.fspath(directory_or_pattern)
+    sources = separate(os.fspath(directory_or_pattern))
+    return sorted(path for source in sources for path in _list(source, split))
+
+
+def separate(text):
+    """Returns the parts of a text that semicolons separate."""
+    return text.split(";")
+
+
+def _list(source, split):
     if files.is_dir(source):
-        wanted = f"{split or '*'}-*-of-*"
-        names = [
-            name
-            for name in files.list_names(source)
-            if (parsed := parse_name(name)) and split in (None, parsed["split"])
-        ]
-        found = [os.path.join(source, name) for name in names]
-        source = os.path.join(source, wanted)
+        splits = [None] if split is None else separate(split)
+        searched = {
+            os.path.join(source, f"{name or '*'}-*-of-*"): _in_folder(
+                source, name
+            )
+            for name in splits
+        }
     elif _GLOB_CHARACTERS.intersection(source):
-        found = files.glob(source)
+        searched = {source: files.glob(source)}
     else:
-        found = [source] if files.exists(source) else []
-    if not found:
-        raise FileNotFoundError(f"No shards match {source!r}.")
-    _check_complete(found, source)
-    return found
+        searched = {source: [source] if files.exists(source) else []}
+    if not any(searched.values()):
+        raise FileNotFoundError(
+            f"No shards match {' or '.join(map(repr, searched))}."
+        )
+    for pattern, found in searched.items():
+        _check_complete(found, pattern)
+    return [path for found in searched.values() for path in found]
+
+
+def _in_folder(folder, split):
+    return [
+        os.path.join(folder, name)
+        for name in files.list_names(folder)
+        if (parsed := parse_name(name)) and split in (None, parsed["split"])
+    ]
 
 
 def _check_complete(paths, pattern):

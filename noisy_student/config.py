@@ -173,6 +173,8 @@ class OptimizerConfig:
         decay_epochs: Epochs of labeled images per stair of 0.97.
         warmup_epochs: Epochs of linear warm-up.
         moving_average_decay: Upper bound of the decay of the average.
+        start_step: Steps of the schedule that lie before this run, which
+            then trains its tail.
     """
 
     base_learning_rate: float = 0.016
@@ -180,6 +182,7 @@ class OptimizerConfig:
     decay_epochs: float = 2.4
     warmup_epochs: float = 5
     moving_average_decay: float = 0.9999
+    start_step: int = 0
 
     def __post_init__(self):
         for name in ("base_learning_rate", "decay_epochs"):
@@ -192,9 +195,9 @@ class OptimizerConfig:
             f"between 0 and base_learning_rate={self.base_learning_rate}",
             final,
         )
-        require(
-            self.warmup_epochs >= 0, "warmup_epochs", ">= 0", self.warmup_epochs
-        )
+        for name in ("warmup_epochs", "start_step"):
+            value = getattr(self, name)
+            require(value >= 0, name, ">= 0", value)
         require(
             0 <= self.moving_average_decay < 1,
             "moving_average_decay",
@@ -211,18 +214,27 @@ class FreezeConfig:
         trainable_blocks: Blocks, counted from the last one, that are trained
             together with the head; 0 trains the classifier alone, None
             everything.
+        fixed_blocks: The same said from the other end: blocks, counted from
+            the first one, that are frozen together with the stem; 0 freezes
+            the stem alone, None nothing.
         batch_norm: Whether batch normalization is frozen in trained layers
             too.
     """
 
     trainable_blocks: Optional[int] = None
+    fixed_blocks: Optional[int] = None
     batch_norm: bool = False
 
     def __post_init__(self):
-        blocks = self.trainable_blocks
-        require(
-            blocks is None or blocks >= 0, "trainable_blocks", ">= 0", blocks
-        )
+        for name in ("trainable_blocks", "fixed_blocks"):
+            blocks = getattr(self, name)
+            require(blocks is None or blocks >= 0, name, ">= 0", blocks)
+        if None not in (self.trainable_blocks, self.fixed_blocks):
+            raise ValueError(
+                "`trainable_blocks` and `fixed_blocks` say the same from two "
+                f"ends. Received: {self.trainable_blocks} and "
+                f"{self.fixed_blocks}."
+            )
 
 
 @dataclasses.dataclass(frozen=True)

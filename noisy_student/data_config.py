@@ -55,11 +55,17 @@ class DataConfig:
     """Where images come from, and in which order training sees them.
 
     Attributes:
-        label_data_dir: Directory of labeled shards.
+        label_data_dir: Directory of labeled shards; several are separated by
+            semicolons, and those of unlabeled ones, too.
         train_split: Prefix of the labeled training shards.
+        num_train_shards: How many of them training reads, the first ones;
+            None reads all.
         unlabel_data_dir: Directory of unlabeled or pseudo-labeled shards.
-        unlabel_split: Prefix of those shards.
+        unlabel_split: Prefix of those shards; of several, separated by
+            semicolons, those that are there.
         eval_split: Prefix of the labeled evaluation shards.
+        num_eval_images: How many of their images are evaluated, the first
+            ones; None takes all.
         shuffle_buffer: Records held for shuffling, per stream.
         cache: Whether training holds all records in memory, encoded, and
             shuffles all of them.
@@ -69,14 +75,19 @@ class DataConfig:
 
     label_data_dir: Optional[str] = None
     train_split: str = "train"
+    num_train_shards: Optional[int] = None
     unlabel_data_dir: Optional[str] = None
     unlabel_split: str = "train"
     eval_split: str = "validation"
+    num_eval_images: Optional[int] = None
     shuffle_buffer: int = 1024
     cache: bool = False
     max_damaged_fraction: float = 0.001
 
     def __post_init__(self):
+        for name in ("num_train_shards", "num_eval_images"):
+            value = getattr(self, name)
+            require(value is None or value >= 1, name, ">= 1", value)
         require(
             self.shuffle_buffer >= 1,
             "shuffle_buffer",

@@ -1,5 +1,7 @@
 """Evaluators: functions (model, batches) -> dict of floats."""
 
+import dataclasses
+
 import numpy as np
 import tensorflow as tf
 
@@ -96,7 +98,7 @@ def open_split(model_config, data, *, class_names=None):
     Args:
         model_config: `config.ModelConfig` of the network that will look.
         data: `config.DataConfig`; `label_data_dir` and `eval_split` are read,
-            as `labeled_images.open_source` says.
+            as `labeled_images.open_source` says, and `num_eval_images`.
         class_names: Names of the class folders of an image folder in label
             order; None takes those the folder implies.
 
@@ -113,7 +115,20 @@ def open_split(model_config, data, *, class_names=None):
         class_names=class_names,
     )
     source.check()
-    return source
+    return _first_images(source, data.num_eval_images)
+
+
+def _first_images(source, count):
+    if count is None:
+        return source
+    if count > source.num_images:
+        raise ValueError(
+            f"{source.origin}: {source.num_images} images, {count} are to be "
+            "evaluated by --num_eval_images or --num_test_images."
+        )
+    return dataclasses.replace(
+        source, num_images=count, elements=lambda: source.elements().take(count)
+    )
 
 
 def evaluate_source(model, model_config, source, *, strategy, batch_size):

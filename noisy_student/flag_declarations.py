@@ -1,12 +1,16 @@
 """The flags of training, evaluation and labelling, group by group.
 
-Read by `flags.py` alone.
+Read by `flags.py` alone. Those of images and networks are in
+`flag_declarations_data.py`, those that only labelling or old scripts need in
+`flag_declarations_labelling.py`.
 """
 
 from data_prep import command_line
-from efficientnet import config as efficientnet_config
 from noisy_student import config as config_lib
-from noisy_student import tasks
+from noisy_student import (
+    flag_declarations_data,
+    flag_declarations_labelling,
+)
 
 # What needs trained weights.
 LOADING_MODES = ("eval", "predict", "export")
@@ -18,6 +22,9 @@ AUGMENT_NAMES = {
     "autoaugment": "autoaugment",
 }
 HARD_LABELS = -1
+# The original's words for "do not".
+WHOLE_SCHEDULE = -1
+NOTHING_FIXED = -1
 
 
 def define_flags(flag_values):
@@ -38,141 +45,19 @@ def define_flags(flag_values):
     define_training_flags(flag_values)
     _define_online_teacher_flags(flag_values)
     _define_evaluation_flags(flag_values)
+    flag_declarations_labelling.define_labelling_flags(flag_values)
+    flag_declarations_labelling.define_legacy_flags(flag_values)
 
 
 def define_training_flags(flag_values):
     """Declares the flags that describe a training run."""
-    _define_data_flags(flag_values)
-    _define_model_flags(flag_values)
+    flag_declarations_data.define_data_flags(flag_values)
+    flag_declarations_data.define_model_flags(flag_values)
     _define_schedule_flags(flag_values)
     _define_initialization_flags(flag_values)
     _define_noise_flags(flag_values)
     _define_pseudo_label_flags(flag_values)
     _define_hardware_flags(flag_values)
-
-
-def _define_data_flags(flag_values):
-    group = command_line.FlagGroup("Data", flag_values)
-    group.string(
-        "preset",
-        None,
-        "Named recipe, or a .json file of flag values; explicit flags "
-        "override it.",
-    )
-    group.enum(
-        "task_name",
-        "imagenet",
-        sorted(tasks.TASKS),
-        "Dataset; it sets image statistics, sizes and splits.",
-    )
-    group.string(
-        "label_data_dir",
-        None,
-        "Directory of the labeled shards; to evaluate, also a folder of class "
-        "folders, a text file of paths and labels, or tfds:NAME.",
-    )
-    group.string(
-        "unlabel_data_dir",
-        None,
-        "Directory of the unlabeled or pseudo-labeled shards.",
-    )
-    group.string(
-        "file_prefix", "train", "Prefix of the unlabeled shards' names."
-    )
-    group.string(
-        "eval_split",
-        None,
-        "Prefix of the shards to evaluate, or a split of tfds:NAME; none takes "
-        "the task's.",
-    )
-    group.integer(
-        "num_label_classes", 1000, "Number of classes.", lower_bound=2
-    )
-    group.integer(
-        "num_train_images",
-        None,
-        "Labeled images per epoch; none takes the task's number or counts "
-        "the records.",
-        lower_bound=1,
-    )
-    group.integer(
-        "shuffle_buffer",
-        1024,
-        "Records held in memory to shuffle each stream.",
-        lower_bound=1,
-    )
-    group.boolean(
-        "use_cache",
-        False,
-        "Hold all training records in memory, and shuffle all of them.",
-    )
-    group.float(
-        "max_damaged_fraction",
-        0.001,
-        "Share of the training records that may be left out as damaged; each "
-        "is reported.",
-        lower_bound=0.0,
-        upper_bound=1.0,
-    )
-    group.boolean(
-        "fused_decode",
-        None,
-        "Decode only the part of a JPEG that is looked at, faster and a "
-        "little different near its edges; none does in training alone.",
-    )
-
-
-def _define_model_flags(flag_values):
-    group = command_line.FlagGroup("Model", flag_values)
-    group.enum(
-        "model_name",
-        "efficientnet-b0",
-        efficientnet_config.MODEL_NAMES,
-        "Network to train, evaluate or label with.",
-    )
-    group.integer(
-        "input_image_size",
-        None,
-        "Input height and width in pixels; none takes the task's or the "
-        "model's, which may be larger for evaluation than for training.",
-        lower_bound=8,
-    )
-    group.float(
-        "width_coefficient",
-        None,
-        "Multiplies the number of filters; none takes the model's.",
-        lower_bound=0.01,
-    )
-    group.float(
-        "depth_coefficient",
-        None,
-        "Multiplies the number of blocks; none takes the model's.",
-        lower_bound=0.01,
-    )
-    group.boolean(
-        "small_image_model",
-        False,
-        "Use the variant for 32x32 images, on images as they are stored.",
-    )
-    group.integer(
-        "num_shards_per_group",
-        -1,
-        "Replicas that share batch norm statistics: a number, -2 for all, -1 "
-        "for each alone up to 8 and groups of an eighth of them beyond.",
-        lower_bound=-2,
-    )
-    group.enum(
-        "crop_padding",
-        "32",
-        config_lib.CROP_PADDINGS,
-        "Evaluate the centre, size / (size + padding) of the shorter side; "
-        "proportional pads by a seventh of the size.",
-    )
-    group.boolean(
-        "advprop_preprocessing",
-        False,
-        "Scale pixels to [-1, 1], as AdvProp's checkpoints need.",
-    )
 
 
 def _define_schedule_flags(flag_values):
@@ -184,9 +69,23 @@ def _define_schedule_flags(flag_values):
         lower_bound=1,
     )
     group.float(
+        "train_epochs",
+        None,
+        "Epochs of labeled images, before train_ratio, in place of "
+        "train_steps.",
+        lower_bound=1e-6,
+    )
+    group.integer(
+        "train_last_step_num",
+        WHOLE_SCHEDULE,
+        "Train only that many steps, before train_ratio, at the learning "
+        "rates of the last ones of train_steps; -1 trains all.",
+        lower_bound=WHOLE_SCHEDULE,
+    )
+    group.float(
         "train_ratio",
         1.0,
-        "Multiplies train_steps and the epochs between decays.",
+        "Multiplies the steps of the run and the epochs between decays.",
         lower_bound=1e-6,
     )
     group.integer(
@@ -281,6 +180,13 @@ def _define_initialization_flags(flag_values):
         "Train only the head and that many of the last blocks; 0 trains the "
         "classifier alone.",
         lower_bound=0,
+    )
+    group.integer(
+        "fix_layer_num",
+        NOTHING_FIXED,
+        "Fix the stem and that many of the first blocks, their batch "
+        "normalization and noise included; -1 fixes nothing.",
+        lower_bound=NOTHING_FIXED,
     )
     group.boolean(
         "freeze_batch_norm",
@@ -383,7 +289,7 @@ def _define_evaluation_flags(flag_values):
     )
     group.string(
         "output_dir",
-        None,
+        "",
         "Directory of what predict, export and (optionally) eval write.",
     )
     group.list(

@@ -1,7 +1,8 @@
 """The command line of training, evaluation and labelling.
 
 Flags keep the original code's names, defaults and meaning; new ones extend
-them. `flag_declarations.py` declares them and this module alone reads them:
+them. `flag_declarations.py` declares them, `flag_values.py` puts a preset
+under them, and this module with `labelling_flags.py` alone reads them:
 `config_from_flags` turns them into the dataclasses that everything else gets.
 
 Source: noisystudent `main.py`, `predict_label.py`.
@@ -12,16 +13,26 @@ from typing import Optional
 
 from efficientnet import config as efficientnet_config
 from noisy_student import config as config_lib
-from noisy_student import presets, run_dir, tasks
+from noisy_student import flag_values as flag_values_lib
+from noisy_student import labelling_flags, run_dir, tasks
 from noisy_student.flag_declarations import (
     AUGMENT_NAMES,
     HARD_LABELS,
     LOADING_MODES,
+    NOTHING_FIXED,
     define_flags,
     define_training_flags,
 )
+from noisy_student.flag_values import Values
+from noisy_student.labelling_config import LabellingConfig
+from noisy_student.labelling_flags import warn_of_legacy_flags
 
-__all__ = ["define_flags", "define_training_flags"]
+__all__ = [
+    "Values",
+    "define_flags",
+    "define_training_flags",
+    "warn_of_legacy_flags",
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +44,8 @@ class RunConfig:
         model_dir: The run directory.
         checkpoint: Weights to evaluate or label with; None takes the latest
             of `model_dir`.
-        output_dir: Where `predict` writes.
+        output_dir: Where `predict`, `export` and perhaps `eval` write.
+        labelling: What `predict` labels.
         use_ema: Whether the loaded weights are the moving averages.
         checkpoint_head: What becomes of a loaded classifier.
         given_model: Fields of `config.ModelConfig` that flags ask for, by
@@ -48,6 +60,7 @@ class RunConfig:
     model_dir: Optional[str]
     checkpoint: Optional[str]
     output_dir: Optional[str]
+    labelling: LabellingConfig
     use_ema: bool
     checkpoint_head: str
     given_model: dict
@@ -82,62 +95,6 @@ class RunConfig:
         return _first(self.checkpoint, self.model_dir)
 
 
-class Values:
-    """Flag values, with a preset put under the explicit ones.
-
-    Args:
-        flag_values: Parsed `absl.flags.FlagValues`.
-        preset: Name of the preset; None takes that of `--preset`.
-        overrides: {flag: value} that beat even explicit flags.
-
-    Raises:
-        ValueError: If there is no such preset or it names an unknown flag.
-    """
-
-    def __init__(self, flag_values, preset=None, overrides=None):
-        self._flags = flag_values
-        self._overrides = overrides or {}
-        name = _first(preset, flag_values["preset"].value)
-        values = {} if name is None else presets.get_preset(name)
-        self._preset = {
-            flag: _parse_preset_value(flag_values, name, flag, value)
-            for flag, value in values.items()
-        }
-
-    def __getattr__(self, name):
-        if name in self._overrides:
-            return self._overrides[name]
-        given = self.given(name)
-        return self._flags[name].value if given is None else given
-
-    def given(self, name):
-        """Returns the value a flag or the preset gives, None for neither."""
-        flag = self._flags[name]
-        if not flag.using_default_value:
-            return flag.value
-        return self._preset.get(name)
-
-
-def _parse_preset_value(flag_values, preset, name, value):
-    """Holds a value of a preset to the rules of its flag."""
-    group = (
-        getattr(flag_values[name], "group", None)
-        if (name in flag_values)
-        else None
-    )
-    if group in (None, "What to do", "Self-training"):
-        raise ValueError(
-            f"The preset {preset} sets {name!r}, which is no setting of a "
-            "training run."
-        )
-    try:
-        return None if value is None else flag_values[name].parser.parse(value)
-    except (TypeError, ValueError) as error:
-        raise ValueError(
-            f"The preset {preset} sets {name}={value!r}: {error}"
-        ) from error
-
-
 def config_from_flags(flag_values):
     """Returns the `RunConfig` that parsed flags describe.
 
@@ -154,8 +111,9 @@ def config_from_flags(flag_values):
     return RunConfig(
         mode=values.mode,
         model_dir=values.model_dir,
-        checkpoint=values.checkpoint,
-        output_dir=values.output_dir,
+        checkpoint=labelling_flags.checkpoint(values),
+        output_dir=values.output_dir or None,
+        labelling=labelling_flags.labelling_config(values),
         use_ema=values.use_ema,
         checkpoint_head=values.checkpoint_head,
         given_model=_given_model(values),
@@ -181,7 +139,11 @@ def hardware_config(values):
 def train_config(values):
     """Returns the `TrainConfig` of flag values."""
     model = model_config(values)
-    train_steps = int(values.train_steps * values.train_ratio)
+    num_train_images = _first(
+        values.num_train_images,
+        tasks.get_task(values.task_name).num_train_images,
+    )
+    train_steps, start_step = flag_values_lib.steps(values, num_train_images)
     return config_lib.TrainConfig(
         model=model,
         data=_data_config(values),
@@ -199,16 +161,14 @@ def train_config(values):
             decay_epochs=2.4 * values.train_ratio,
             warmup_epochs=values.warmup_epochs,
             moving_average_decay=values.moving_average_decay,
+            start_step=start_step,
         ),
         teacher=_teacher_config(values),
         teacher_checkpoint=values.teacher_model_path,
         **_initialization(values),
         batch_size=values.train_batch_size,
         train_steps=train_steps,
-        num_train_images=_first(
-            values.num_train_images,
-            tasks.get_task(values.task_name).num_train_images,
-        ),
+        num_train_images=num_train_images,
         iterations_per_loop=values.iterations_per_loop,
         save_checkpoints_steps=values.save_checkpoints_steps,
         steps_per_eval=values.steps_per_eval,
@@ -320,11 +280,17 @@ def with_trained_models(run):
 
 def _data_config(values):
     task = tasks.get_task(values.task_name)
+    eval_split = _first(values.eval_split, task.eval_split)
     return config_lib.DataConfig(
         label_data_dir=values.label_data_dir,
-        unlabel_data_dir=values.unlabel_data_dir,
-        unlabel_split=values.file_prefix,
-        eval_split=_first(values.eval_split, task.eval_split),
+        unlabel_data_dir=values.unlabel_data_dir or None,
+        # Training of the original takes both, whatever the flag says.
+        unlabel_split=_first(values.given("file_prefix"), "train;extra"),
+        num_train_shards=values.num_train_shards,
+        eval_split=eval_split,
+        num_eval_images=values.num_test_images
+        if eval_split == "test"
+        else values.num_eval_images,
         shuffle_buffer=values.shuffle_buffer,
         cache=values.use_cache,
         max_damaged_fraction=values.max_damaged_fraction,
@@ -368,11 +334,22 @@ def _step_config(values, num_classes):
 
 def _initialization(values):
     """Returns the fields of `TrainConfig` about given weights."""
+    fixed = values.fix_layer_num
+    given = {
+        "trainable_blocks": values.trainable_blocks,
+        "fix_layer_num": None if fixed == NOTHING_FIXED else fixed,
+        "freeze_batch_norm": values.freeze_batch_norm,
+    }
     if not values.init_model:
-        for name in ("trainable_blocks", "freeze_batch_norm"):
-            if getattr(values, name) is not None:
+        for name, value in given.items():
+            if value is not None:
                 raise ValueError(f"--{name} needs --init_model.")
         return {}
+    if None not in (given["trainable_blocks"], given["fix_layer_num"]):
+        raise ValueError(
+            "--trainable_blocks and --fix_layer_num say the same from two "
+            "ends: give one of them."
+        )
     if values.init_model_path is None:
         raise ValueError("--init_model needs --init_model_path.")
     head = values.checkpoint_head
@@ -381,7 +358,8 @@ def _initialization(values):
         "init_head": head,
         "init_ema": values.use_ema,
         "freeze": config_lib.FreezeConfig(
-            trainable_blocks=values.trainable_blocks,
+            trainable_blocks=given["trainable_blocks"],
+            fixed_blocks=given["fix_layer_num"],
             # One's own few images have worse statistics than ImageNet's.
             batch_norm=_first(values.freeze_batch_norm, head == "fresh"),
         ),

@@ -256,6 +256,7 @@ def _batches(
         shuffle_buffer=data.shuffle_buffer,
         cache=data.cache,
         context=context,
+        num_shards=None if unlabeled else data.num_train_shards,
     )
     stream_damage = damage.open(
         name,

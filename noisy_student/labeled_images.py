@@ -2,7 +2,7 @@
 
 `--label_data_dir` names one of four sources:
 
-a directory of TFRecord shards, local or remote;
+directories of TFRecord shards, separated by semicolons, local or remote;
 an image folder: its sub-folders are classes;
 a list: a text file with a line `path<space or tab>label` per image;
 `tfds:NAME`: a prepared data set of tensorflow_datasets.
@@ -128,9 +128,9 @@ def open_source(value, *, split, num_classes, class_names=None):
         )
     if value.startswith(TFDS):
         return _open_tfds(origin, value[len(TFDS) :], split)
+    if is_shards(value):
+        return _open_shards(origin, value, split)
     if files.is_dir(value):
-        if is_shards(value):
-            return _open_shards(origin, value, split)
         return _open_folder(origin, value, num_classes, class_names)
     if files.exists(value):
         return _open_list(origin, value, num_classes)
@@ -142,9 +142,11 @@ def open_source(value, *, split, num_classes, class_names=None):
 
 
 def is_shards(value):
-    """Returns whether `--label_data_dir` names a directory of shards."""
-    return files.is_dir(value) and any(
-        map(shards.parse_name, files.list_names(value))
+    """Returns whether `--label_data_dir` names directories of shards."""
+    return all(
+        files.is_dir(folder)
+        and any(map(shards.parse_name, files.list_names(folder)))
+        for folder in shards.separate(value)
     )
 
 

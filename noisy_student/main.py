@@ -21,6 +21,7 @@ from noisy_student import preflight, run_dir
 def main(flag_values):
     """Runs the mode that the flags name."""
     run = flags_lib.config_from_flags(flag_values)
+    flags_lib.warn_of_legacy_flags(flag_values)
     preflight.check_paths(run)
     run = flags_lib.with_trained_models(run)
     if run.mode == "info":
@@ -116,18 +117,21 @@ def _predict(run, strategy):
         predict.PredictConfig(
             model=run.train.model,
             checkpoint=run.weights_path,
-            input_dir=run.train.data.unlabel_data_dir,
-            split=run.train.data.unlabel_split,
+            input_dir=run.labelling.input_dir,
+            split=run.labelling.split,
             output_dir=run.output_dir,
             batch_size=run.train.eval_batch_size,
             use_ema=run.use_ema,
             head=run.checkpoint_head,
+            shard_ids=run.labelling.shard_ids,
+            info_dir=run.labelling.info_dir,
         ),
         strategy,
     )
-    logging.info(
-        "Labeled %d images in %s.", manifest.total_records, run.output_dir
-    )
+    if manifest is not None:
+        logging.info(
+            "Labeled %d images in %s.", manifest.total_records, run.output_dir
+        )
 
 
 def _export(run, strategy):

@@ -34,14 +34,21 @@ def build(model):
 
 def freeze(network, settings):
     """Freezes what a `config.FreezeConfig` says."""
-    blocks = settings.trainable_blocks
-    if blocks is not None:
-        num_blocks = sum("blocks_" in layer.name for layer in network.layers)
-        efficientnet.freeze_layers(
-            network, num_blocks - blocks, head=blocks == 0
+    num_blocks = sum("blocks_" in layer.name for layer in network.layers)
+    num_frozen, trained = settings.fixed_blocks, settings.trainable_blocks
+    if trained is not None:
+        num_frozen = num_blocks - trained
+    if num_frozen is not None:
+        efficientnet.freeze_layers(network, num_frozen, head=trained == 0)
+        logging.info(
+            "Not trained: the stem, the first %d of %d blocks%s.",
+            num_frozen,
+            num_blocks,
+            " and the last convolution" if trained == 0 else "",
         )
     if settings.batch_norm:
         efficientnet.freeze_batch_norm(network)
+        logging.info("Not trained: batch normalization, in every layer.")
 
 
 def load(model, checkpoint, *, use_ema=True, head="load"):

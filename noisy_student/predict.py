@@ -7,9 +7,12 @@ Source: noisystudent `predict_label.py`; paper, Algorithm 1, step 2.
 """
 
 import dataclasses
+import os
+from typing import Optional
 
 import numpy as np
 import tensorflow as tf
+from absl import logging
 
 from data_prep import files, progress, records, shard_writer, shards
 from efficientnet import checkpoint_archive
@@ -36,6 +39,9 @@ class PredictConfig:
         batch_size: Images per step over all replicas.
         use_ema: Whether to label with the moving averages.
         head: What becomes of the checkpoint's classifier.
+        shard_ids: Which shards to label, tuple of int; None labels all.
+        info_dir: Directory that gets the count of each shard's images, as
+            `output_dir` does; None writes it there alone.
     """
 
     model: config_lib.ModelConfig
@@ -46,6 +52,8 @@ class PredictConfig:
     batch_size: int = 8
     use_ema: bool = True
     head: str = "load"
+    shard_ids: Optional[tuple] = None
+    info_dir: Optional[str] = None
 
     def __post_init__(self):
         if self.batch_size < 1:
@@ -62,12 +70,14 @@ def predict(config, strategy):
         strategy: `tf.distribute` strategy.
 
     Returns:
-        The `shards.Manifest` of the prediction shards.
+        The `shards.Manifest` of the prediction shards; None while some are
+        pending that are not among `shard_ids`.
 
     Raises:
         FileNotFoundError: If shards or checkpoint are missing.
-        ValueError: If the checkpoint does not fit the model, or the output
-            directory holds predictions of another run.
+        ValueError: If a shard of `shard_ids` is not there, the checkpoint does
+            not fit the model, or the output directory holds predictions of
+            another run.
     """
     inputs = shards.list_shards(config.input_dir, config.split)
     prefix = checkpoint_archive.find(config.checkpoint)
@@ -87,23 +97,49 @@ def predict(config, strategy):
             "images": files.fingerprint(inputs),
         },
     )
-    if writer.pending:
+    wanted = _wanted_shards(config, len(inputs))
+    if pending := wanted.intersection(writer.pending):
         with strategy.scope():
             teacher = models.load(
                 config.model, prefix, use_ema=config.use_ema, head=config.head
             )
-        _label_shards(config, strategy, teacher, inputs, writer)
+        forward = _make_forward(teacher, strategy)
+        _label_shards(config, strategy, forward, inputs, writer, pending)
+    if config.info_dir is not None:
+        _copy_counts(config, wanted, len(inputs))
+    if left := writer.pending:
+        logging.info(
+            "%d of %d shards are left to others.", len(left), len(inputs)
+        )
+        return None
     return writer.finish()
 
 
-def _label_shards(config, strategy, teacher, inputs, writer):
-    forward = _make_forward(teacher, strategy)
-    meter = progress.Progress(
-        "label",
-        total=len(inputs),
-        done=len(inputs) - len(writer.pending),
-    )
-    for index in writer.pending:
+def _wanted_shards(config, num_shards):
+    """Returns the set of the shards' indices that are to be labeled."""
+    wanted = set(range(num_shards))
+    if config.shard_ids is None:
+        return wanted
+    if unknown := set(config.shard_ids) - wanted:
+        raise ValueError(
+            f"`shard_ids` must be below {num_shards}, the number of shards. "
+            f"Received: {min(unknown)}."
+        )
+    return set(config.shard_ids)
+
+
+def _copy_counts(config, indices, num_shards):
+    for index in indices:
+        name = shards.info_name(index, num_shards)
+        count = files.read_json(os.path.join(config.output_dir, name))
+        path = os.path.join(config.info_dir, name)
+        files.write_json(path, count, indent=None)
+
+
+def _label_shards(config, strategy, forward, inputs, writer, pending):
+    done = len(inputs) - len(writer.pending)
+    meter = progress.Progress("label", total=len(pending) + done, done=done)
+    for index in sorted(pending):
         probs = _label_shard(config, strategy, forward, inputs[index])
         keys = _keys(inputs[index])
         with writer.open_shard(index, num_input=len(keys)) as shard:

@@ -7,6 +7,8 @@ import dataclasses
 import itertools
 import os
 
+from absl import logging
+
 from data_prep import files
 from data_prep import shards as shards_lib
 from efficientnet import checkpoint_names
@@ -36,18 +38,35 @@ def check_paths(run):
     if run.mode == "eval":
         _require_given("label_data_dir", train.data.label_data_dir, run.mode)
     if run.mode == "predict":
-        require_directory("unlabel_data_dir", train.data.unlabel_data_dir)
+        require_directory(_labelling_flag(run), run.labelling.input_dir)
+        _check_labelling_share(run.labelling)
     if run.mode in ("predict", "export"):
         _require_given("output_dir", run.output_dir, run.mode)
     if run.output_dir is not None:
         files.check_folder("output_dir", run.output_dir)
 
 
+def _check_labelling_share(labelling):
+    """Refuses what labelling does not do, rather than doing something else."""
+    if labelling.reassign:
+        raise ValueError(
+            "--reassign_label is not there yet: label the filtered shards "
+            "without it, then let data_prep.filter_unlabel write them anew."
+        )
+    if labelling.num_workers > 1:
+        raise ValueError(
+            f"--total_replicas={labelling.num_workers}: workers do not share "
+            "a shard yet; give each its own with --shard_id."
+        )
+
+
 def check_training_paths(train):
     """The same for one `config.TrainConfig`."""
-    require_directory("label_data_dir", train.data.label_data_dir)
+    for folder in shards_lib.separate(train.data.label_data_dir or ""):
+        require_directory("label_data_dir", folder)
     if train.step.pseudo_labels.unlabeled_ratio:
-        require_directory("unlabel_data_dir", train.data.unlabel_data_dir)
+        for folder in shards_lib.separate(train.data.unlabel_data_dir or ""):
+            require_directory("unlabel_data_dir", folder)
     if train.teacher is not None:
         require_checkpoint("teacher_model_path", train.teacher_checkpoint)
     if train.init_checkpoint is not None:
@@ -76,12 +95,28 @@ def check_data(run):
     if run.mode == "eval":
         _check_labeled_images(train)
     if run.mode == "predict":
-        find_shards(
-            "unlabel_data_dir",
-            train.data.unlabel_data_dir,
-            train.data.unlabel_split,
-        )
+        _check_labelling_shards(run)
     return train
+
+
+def _labelling_flag(run):
+    """Returns which flag names the images to label."""
+    named = run.labelling.input_dir
+    if named and named == run.train.data.label_data_dir:
+        return "label_data_dir"
+    return "unlabel_data_dir"
+
+
+def _check_labelling_shards(run):
+    labelling = run.labelling
+    paths = find_shards(
+        _labelling_flag(run), labelling.input_dir, labelling.split
+    )
+    if labelling.num_shards not in (None, len(paths)):
+        raise ValueError(
+            f"--num_shards={labelling.num_shards}: there are {len(paths)} "
+            f"shards {labelling.split}-* in {labelling.input_dir}."
+        )
 
 
 def _check_labeled_images(train):
@@ -97,6 +132,7 @@ def check_training_data(train):
     from data_prep import records
 
     check_labeled(train, train.data.train_split)
+    _check_num_train_shards(train.data)
     pseudo = train.step.pseudo_labels
     if pseudo.unlabeled_ratio:
         directory, split = train.data.unlabel_data_dir, train.data.unlabel_split
@@ -109,11 +145,19 @@ def check_training_data(train):
                 unlabeled,
                 lambda serialized: _checked_pseudo_label(train, serialized),
             )
+        elif _stores_labels(unlabeled[0]):
+            logging.warning(
+                "--teacher_model_name=%s labels inside the step: the labels "
+                "stored in --unlabel_data_dir=%s are ignored. Leave the "
+                "teacher out to train on them.",
+                train.teacher.model_name,
+                directory,
+            )
     if train.num_train_images is None:
         _, counts = records.count_shards(
             train.data.label_data_dir, train.data.train_split
         )
-        count = sum(counts)
+        count = sum(counts[: train.data.num_train_shards])
         if not count:
             raise ValueError(
                 f"--label_data_dir={train.data.label_data_dir}: no records in "
@@ -121,6 +165,24 @@ def check_training_data(train):
             )
         train = dataclasses.replace(train, num_train_images=count)
     return train
+
+
+def _check_num_train_shards(data):
+    paths = find_shards("label_data_dir", data.label_data_dir, data.train_split)
+    if data.num_train_shards is not None and data.num_train_shards > len(paths):
+        raise ValueError(
+            f"--num_train_shards={data.num_train_shards}: there are "
+            f"{len(paths)} shards {data.train_split}-* in "
+            f"--label_data_dir={data.label_data_dir}."
+        )
+
+
+def _stores_labels(path):
+    """Returns whether the first record of a shard has a teacher's labels."""
+    from data_prep import records
+
+    first = next(iter(records.read_records(path)), None)
+    return first is not None and records.stores_probs(first)
 
 
 def check_labeled(train, split):

@@ -1,11 +1,17 @@
 """Named recipes: values of the command line's flags.
 
 An explicit flag overrides the preset, the preset overrides the default.
+
+Recipes of the paper say how long they train in epochs, so another
+`--train_batch_size` takes more or fewer steps over the same images; their
+learning rate is per 256 images, so it follows the batch, too. An explicit
+`--train_steps` replaces the epochs.
 """
 
 import os
 
 from data_prep import files
+from noisy_student import tasks
 
 _DIGITS = {
     "task_name": "digits",
@@ -34,7 +40,96 @@ _DIGITS_STUDENT = {
     "teacher_softmax_temp": 1.0,
 }
 
+# By model: dropout, RandAugment magnitude (None: no RandAugment), unlabeled
+# images per labeled one.
+_IMAGENET_MODELS = {
+    "b0": (0.2, None, 1.0),
+    "b1": (0.2, None, 3.0),
+    "b2": (0.3, 6.0, 3.0),
+    "b3": (0.3, 12.0, 3.0),
+    "b4": (0.4, 15.0, 3.0),
+    "b5": (0.4, 18.0, 3.0),
+    "b6": (0.5, 24.0, 3.0),
+    "b7": (0.5, 27.0, 3.0),
+    "l2": (0.5, 27.0, 14.0),
+    "l2_475": (0.5, 27.0, 14.0),
+}
+# Students of these sizes train for twice the epochs.
+_SMALL = ("b0", "b1", "b2", "b3", "b4")
+_LAST_L2_RATIO = 28.0
+
+
+def _imagenet_supervised(model):
+    """Returns the recipe of a teacher: the student's, labeled images alone."""
+    dropout_rate, magnitude, _ = _IMAGENET_MODELS[model]
+    recipe = {
+        "task_name": "imagenet",
+        "model_name": f"efficientnet-{model}",
+        "train_batch_size": 2048,
+        "train_epochs": 350.0,
+        "base_learning_rate": 0.016,
+        "moving_average_decay": 0.9999,
+        "weight_decay": 1e-5,
+        "label_smoothing": 0.1,
+        "dropout_rate": dropout_rate,
+        "stochastic_depth_rate": 0.2,
+    }
+    if magnitude is not None:
+        recipe["augment_name"] = "v1"
+        recipe["randaug_layer"] = 2
+        recipe["randaug_mag"] = magnitude
+    return recipe
+
+
+def _imagenet_student(model, unlabel_ratio):
+    """Returns the recipe of a student that learns soft pseudo labels."""
+    recipe = _imagenet_supervised(model)
+    if model in _SMALL:
+        # Not more epochs: the learning rate decays half as often as well.
+        recipe["train_ratio"] = 2.0
+    recipe["unlabel_ratio"] = unlabel_ratio
+    recipe["teacher_softmax_temp"] = 1.0
+    return recipe
+
+
+_SVHN_BATCH_SIZE = 128
+_SVHN_IMAGES = tasks.get_task("svhn").num_train_images
+_SVHN = {
+    "task_name": "svhn",
+    "model_name": "efficientnet-b0",
+    "train_batch_size": _SVHN_BATCH_SIZE,
+    # The original code's default number of steps.
+    "train_epochs": 109474 * _SVHN_BATCH_SIZE / _SVHN_IMAGES,
+    "base_learning_rate": 0.016,
+    "final_base_lr": 0.0002,
+    "weight_decay": 1e-4,
+    "augment_name": "v1",
+    "randaug_layer": 2,
+    "randaug_mag": 5.0,
+}
+
 PRESETS = {
+    **{
+        f"imagenet/{model}_supervised": _imagenet_supervised(model)
+        for model in _IMAGENET_MODELS
+    },
+    **{
+        f"imagenet/{model}_noisy_student": _imagenet_student(model, ratio)
+        for model, (_, _, ratio) in _IMAGENET_MODELS.items()
+    },
+    # The last of L2's three students sees twice the unlabeled images.
+    **{
+        f"imagenet/{model}_noisy_student_last": _imagenet_student(
+            model, _LAST_L2_RATIO
+        )
+        for model in ("l2", "l2_475")
+    },
+    "svhn/b0_supervised": _SVHN,
+    "svhn/b0_noisy_student": {
+        **_SVHN,
+        "unlabel_ratio": 5.0,
+        "teacher_softmax_temp": 1.0,
+    },
     # Stopped early, for a short quickstart; the long recipe's teacher is not
     # better with twice its steps.
     "digits/teacher": {**_DIGITS, "train_steps": 1000},

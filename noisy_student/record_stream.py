@@ -226,7 +226,15 @@ class RecordStream:
 
 
 def open_stream(
-    directory, split, *, name, seed, shuffle_buffer, cache=False, context=None
+    directory,
+    split,
+    *,
+    name,
+    seed,
+    shuffle_buffer,
+    cache=False,
+    context=None,
+    num_shards=None,
 ):
     """Returns the `RecordStream` of one input pipeline over a split.
 
@@ -241,12 +249,15 @@ def open_stream(
         shuffle_buffer: Records held for shuffling.
         cache: Whether to hold all records in memory.
         context: `tf.distribute.InputContext` of this input pipeline.
+        num_shards: How many of the shards to read, the first ones; None reads
+            all.
 
     Raises:
         FileNotFoundError: If there are no shards.
         ValueError: If the shards hold no record, or too few for the pipelines.
     """
     shards, counts = records.count_shards(directory, split)
+    shards, counts = shards[:num_shards], counts[:num_shards]
     readers = context.num_input_pipelines if context else 1
     reader = context.input_pipeline_id if context else 0
     if sum(counts) < readers:

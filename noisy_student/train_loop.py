@@ -28,7 +28,9 @@ def build_optimizer(config):
         decay_epochs = schedules.decay_epochs_for_final_rate(
             settings.base_learning_rate,
             settings.final_base_lr,
-            train_epochs=config.train_steps / config.steps_per_epoch,
+            train_epochs=(settings.start_step + config.train_steps)
+            * config.batch_size
+            / config.num_train_images,
             warmup_epochs=settings.warmup_epochs,
         )
     return optimizers.RMSprop(
@@ -39,6 +41,7 @@ def build_optimizer(config):
             steps_per_epoch=config.steps_per_epoch,
             decay_epochs=decay_epochs,
             warmup_epochs=settings.warmup_epochs,
+            start_step=settings.start_step,
         )
     )
 
@@ -46,13 +49,16 @@ def build_optimizer(config):
 def check(config, strategy):
     """Raises a ValueError if the settings of a run contradict each other."""
     build_optimizer(config)
-    blocks = config.freeze.trainable_blocks
     num_blocks = info.training_card(config).num_blocks
-    if blocks is not None and blocks > num_blocks:
-        raise ValueError(
-            f"--trainable_blocks={blocks}: {config.model.model_name} has "
-            f"{num_blocks} blocks."
-        )
+    for flag, blocks in (
+        ("trainable_blocks", config.freeze.trainable_blocks),
+        ("fix_layer_num", config.freeze.fixed_blocks),
+    ):
+        if blocks is not None and blocks > num_blocks:
+            raise ValueError(
+                f"--{flag}={blocks}: {config.model.model_name} has "
+                f"{num_blocks} blocks."
+            )
     input_pipeline.per_replica_batch_size(
         config.batch_size, strategy.num_replicas_in_sync
     )

@@ -50,6 +50,26 @@ def test_split_is_not_a_prefix(tmp_path):
     assert len(shards.list_shards(tmp_path)) == 2
 
 
+def test_several_folders_and_splits_are_one_set(tmp_path):
+    first, second = tmp_path / "a", tmp_path / "b"
+    for folder in (first, second):
+        folder.mkdir()
+        _touch(folder, "train-00000-of-00001")
+    _touch(first, "extra-00000-of-00002", "extra-00001-of-00002")
+    found = shards.list_shards(f"{first};{second}", "train;extra")
+    assert [os.path.relpath(path, tmp_path) for path in found] == [
+        "a/extra-00000-of-00002",
+        "a/extra-00001-of-00002",
+        "a/train-00000-of-00001",
+        "b/train-00000-of-00001",
+    ]
+    with pytest.raises(FileNotFoundError, match="b/x-.*' or '.*b/y-"):
+        shards.list_shards(second, "x;y")
+    (first / "extra-00000-of-00002").unlink()
+    with pytest.raises(ValueError, match="missing: extra-00000-of-00002"):
+        shards.list_shards(first, "train;extra")
+
+
 def test_a_single_file_is_taken_as_it_is(tmp_path):
     _touch(tmp_path, "train-00001-of-00004")
     path = str(tmp_path / "train-00001-of-00004")

@@ -3,6 +3,7 @@
 import sys
 
 import pytest
+from absl import logging
 
 import noisy_student
 from tests.noisy_student import report_run
@@ -12,6 +13,14 @@ from tests.noisy_student import report_run
 def work(tmp_path):
     """Returns (work_dir, report) of a small run."""
     return report_run.write(tmp_path)
+
+
+@pytest.fixture
+def warned(monkeypatch, caplog):
+    """Returns a function that returns the warnings logged so far."""
+    monkeypatch.setattr(logging.get_absl_logger(), "propagate", True)
+    caplog.set_level("WARNING", logger="absl")
+    return lambda: [record.getMessage() for record in caplog.records]
 
 
 @pytest.fixture

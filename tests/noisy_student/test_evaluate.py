@@ -81,7 +81,12 @@ def test_pixels_scaled_to_one_are_refused():
 
 
 def evaluate_tiny(
-    label_data_dir, *, model=fixtures.MODEL, strategy=None, batch_size=4
+    label_data_dir,
+    *,
+    model=fixtures.MODEL,
+    strategy=None,
+    batch_size=4,
+    num_eval_images=None,
 ):
     """Evaluates a classifier of the mean colour, the same at each call."""
     strategy = strategy or tf.distribute.get_strategy()
@@ -97,7 +102,9 @@ def evaluate_tiny(
     return evaluate.evaluate_split(
         network,
         model,
-        config.DataConfig(label_data_dir=str(label_data_dir)),
+        config.DataConfig(
+            label_data_dir=str(label_data_dir), num_eval_images=num_eval_images
+        ),
         strategy=strategy,
         batch_size=batch_size,
     )
@@ -170,3 +177,20 @@ def test_a_bad_label_in_a_record_is_named(tmp_path):
         ValueError, match=r"1 of 3 .*: record 2 \(label 2, not in 0..1\)"
     ):
         evaluate_tiny(tmp_path, model=few)
+
+
+def test_shards_of_several_folders_are_evaluated_together(tmp_path):
+    for folder, number in (("a", 4), ("b", 3)):
+        fixtures.write_labeled(tmp_path / folder, "validation", number)
+    both = evaluate_tiny(f"{tmp_path}/a;{tmp_path}/b")
+    assert both["num_images"] == 7
+
+
+def test_the_first_images_may_be_evaluated_alone(tmp_path):
+    fixtures.write_labeled(tmp_path / "all", "validation", 9, num_shards=1)
+    fixtures.write_labeled(tmp_path / "five", "validation", 5, num_shards=1)
+    some = evaluate_tiny(str(tmp_path / "all"), num_eval_images=5)
+    assert some["num_images"] == 5
+    assert some == pytest.approx(evaluate_tiny(str(tmp_path / "five")))
+    with pytest.raises(ValueError, match="9 images, 10 are to be"):
+        evaluate_tiny(str(tmp_path / "all"), num_eval_images=10)

@@ -9,6 +9,7 @@ from absl import flags
 from noisy_student import config as config_lib
 from noisy_student import flags as flags_lib
 from noisy_student import presets, run_dir, self_training, tasks
+from noisy_student.flag_declarations_labelling import LEGACY_NO_EFFECT
 
 # Each flag with another value than its default.
 NON_DEFAULT = {
@@ -22,6 +23,9 @@ NON_DEFAULT = {
     "eval_split": "dev",
     "num_label_classes": 10,
     "num_train_images": 7,
+    "num_train_shards": 3,
+    "num_eval_images": 3,
+    "num_test_images": 3,
     "shuffle_buffer": 3,
     "use_cache": True,
     "max_damaged_fraction": 0.5,
@@ -35,6 +39,8 @@ NON_DEFAULT = {
     "num_shards_per_group": 2,
     "advprop_preprocessing": True,
     "train_steps": 9,
+    "train_epochs": 3.0,
+    "train_last_step_num": 7,
     "train_ratio": 2.0,
     "train_batch_size": 12,
     "base_learning_rate": 0.1,
@@ -47,6 +53,7 @@ NON_DEFAULT = {
     "init_model_path": "weights",
     "checkpoint_head": "drop_background",
     "trainable_blocks": 0,
+    "fix_layer_num": 0,
     "freeze_batch_norm": True,
     "iterations_per_loop": 10,
     "save_checkpoints_steps": 10,
@@ -71,6 +78,13 @@ NON_DEFAULT = {
     "export_formats": "h5",
     "export_samples": 3,
     "output_dir": "out",
+    "predict_ckpt_path": "ckpt",
+    "info_dir": "info",
+    "shard_id": "3",
+    "num_shards": 4,
+    "total_replicas": 2,
+    "worker_id": 1,
+    "reassign_label": True,
     "eval_batch_size": 4,
     "use_tpu": True,
     "tpu": "local",
@@ -84,7 +98,11 @@ COMPANIONS = {
     "init_model": ["--init_model_path=w"],
     "init_model_path": ["--init_model"],
     "trainable_blocks": ["--init_model", "--init_model_path=w"],
+    "fix_layer_num": ["--init_model", "--init_model_path=w"],
     "freeze_batch_norm": ["--init_model", "--init_model_path=w"],
+    "num_test_images": ["--eval_split=test"],
+    "predict_ckpt_path": ["--mode=predict"],
+    "worker_id": ["--total_replicas=2"],
     "teacher_model_name": ["--unlabel_ratio=1", "--teacher_model_path=t"],
     "teacher_model_path": [
         "--unlabel_ratio=1",
@@ -93,6 +111,18 @@ COMPANIONS = {
 }
 
 
+# Flags that old scripts may give, with another value than the default where
+# there is one.
+LEGACY = {
+    "data_format": "channels_first",
+    "data_type": "tfrecord",
+    "debug": 1,
+    "log_step_count_steps": 1,
+    "master": "grpc://host",
+    "num_tpu_cores": 8,
+    "skip_host_call": True,
+    "transpose_input": False,
+}
 PATHS = ("init_model_path", "teacher_model_path")
 
 
@@ -107,8 +137,9 @@ def parsed_config(*arguments):
     return flags_lib.config_from_flags(parse(*arguments))
 
 
-def test_every_flag_is_in_the_table_of_this_test():
-    assert sorted(NON_DEFAULT) == sorted(parse())
+def test_every_flag_is_in_a_table_of_this_test():
+    assert sorted([*NON_DEFAULT, *LEGACY]) == sorted(parse())
+    assert sorted(LEGACY) == sorted(LEGACY_NO_EFFECT)
 
 
 @pytest.mark.parametrize("name", sorted(NON_DEFAULT))
@@ -120,7 +151,23 @@ def test_no_flag_is_dead(name):
     assert parsed_config(*changed) != parsed_config(*base)
 
 
-def test_defaults_are_those_of_the_original():
+@pytest.mark.parametrize("name", sorted(LEGACY))
+def test_a_legacy_flag_changes_nothing_and_is_named_in_a_warning(warned, name):
+    flag_values = parse(f"--{name}={LEGACY[name]}")
+    assert flags_lib.config_from_flags(flag_values) == parsed_config()
+    flags_lib.warn_of_legacy_flags(flag_values)
+    flags_lib.warn_of_legacy_flags(parse("--use_tpu=false"))
+    assert warned() == [f"Accepted for old scripts, without effect: --{name}."]
+
+
+def test_one_warning_names_all_legacy_flags(warned):
+    flag_values = parse("--debug=1", "--master=m", "--notranspose_input")
+    flags_lib.warn_of_legacy_flags(flag_values)
+    (warning,) = warned()
+    assert warning.endswith("--debug, --master, --transpose_input.")
+
+
+def test_defaults_resolve_to_the_originals_settings():
     train = parsed_config().train
     assert train.train_steps == 109474
     assert train.batch_size == 4096
@@ -134,6 +181,79 @@ def test_defaults_are_those_of_the_original():
     assert train.labeled_augment.magnitude == 27
     assert train.labeled_augment.num_layers == 2
     assert train.model.image_size == 224
+
+
+def test_the_tail_of_a_schedule_is_trained():
+    train = parsed_config(
+        "--train_steps=1000", "--train_last_step_num=30", "--train_ratio=2"
+    ).train
+    assert train.train_steps == 60
+    assert train.optimizer.start_step == 1940
+    whole = parsed_config("--train_last_step_num=-1").train
+    assert (whole.train_steps, whole.optimizer.start_step) == (109474, 0)
+
+
+def test_epochs_become_steps_of_the_batch():
+    arguments = ["--train_epochs=350", "--train_batch_size=2048"]
+    assert parsed_config(*arguments).train.train_steps == 218949
+    assert (
+        parsed_config(*arguments, "--train_ratio=2").train.train_steps == 437898
+    )
+
+
+def test_images_to_evaluate_are_those_of_the_split():
+    limits = ["--num_eval_images=3", "--num_test_images=5"]
+
+    def limit(split):
+        run = parsed_config(*limits, f"--eval_split={split}")
+        return run.train.data.num_eval_images
+
+    assert limit("test") == 5
+    assert limit("dev") == limit("validation") == 3
+
+
+def test_training_takes_unlabeled_shards_of_both_names_unless_told_otherwise():
+    assert parsed_config().train.data.unlabel_split == "train;extra"
+    told = parsed_config("--file_prefix=train").train.data
+    assert told.unlabel_split == "train"
+    # Pseudo-labeled shards of a round have one name.
+    student = self_training_config("--unlabel_ratio=3").rounds[0]
+    assert student.data.unlabel_split == "train"
+
+
+def test_labelling_takes_every_shard_unless_some_are_asked_for():
+    def labelling(*arguments):
+        return parsed_config("--mode=predict", *arguments).labelling
+
+    everything = labelling("--label_data_dir=d")
+    assert everything.input_dir == "d"
+    assert everything.shard_ids is everything.num_shards is None
+    some = labelling("--unlabel_data_dir=d", "--shard_id=3,5")
+    assert (some.shard_ids, some.num_shards) == ((3, 5), 128)
+    first = labelling("--unlabel_data_dir=d", "--num_shards=4")
+    assert (first.shard_ids, first.num_shards) == ((0,), 4)
+
+
+def test_filtered_shards_are_called_by_the_task_of_their_filter():
+    labelling = parsed_config("--reassign_label", "--worker_id=7").labelling
+    assert labelling.split == "train-7"
+    assert (labelling.worker, labelling.num_workers) == (0, 1)
+
+
+def test_the_checkpoint_of_labelling_is_for_labelling_alone():
+    given = "--predict_ckpt_path=c"
+    assert parsed_config("--mode=predict", given).checkpoint == "c"
+    assert parsed_config("--mode=predict", given, "--checkpoint=c")
+    assert parsed_config("--mode=eval", given).checkpoint is None
+
+
+def test_fixed_layers_are_counted_from_the_first():
+    init = ["--init_model", "--init_model_path=w"]
+    for number in (0, 3):
+        train = parsed_config(*init, f"--fix_layer_num={number}").train
+        assert train.freeze == config_lib.FreezeConfig(fixed_blocks=number)
+    nothing = parsed_config(*init, "--fix_layer_num=-1").train
+    assert nothing.freeze == config_lib.FreezeConfig()
 
 
 def test_the_ratio_stretches_steps_and_decay():
@@ -159,13 +279,6 @@ def test_an_explicit_flag_beats_the_preset_also_when_it_is_zero():
     changed = parsed_config("--preset=digits/student", "--weight_decay=0").train
     assert changed.step.weight_decay == 0
     assert changed.batch_size == preset.batch_size
-
-
-@pytest.mark.parametrize("name", sorted(presets.PRESETS))
-def test_every_preset_sets_flags_that_exist_and_resolves(name):
-    assert set(presets.PRESETS[name]) <= set(parse())
-    train = parsed_config(f"--preset={name}").train
-    assert train.train_steps == presets.PRESETS[name]["train_steps"]
 
 
 def test_a_preset_may_be_a_file(tmp_path):
@@ -302,6 +415,38 @@ def test_soft_and_hard_labels_follow_the_temperature():
         (["--init_model"], "--init_model needs --init_model_path"),
         (["--trainable_blocks=0"], "--trainable_blocks needs --init_model"),
         (["--freeze_batch_norm"], "--freeze_batch_norm needs --init_model"),
+        (["--fix_layer_num=2"], "--fix_layer_num needs --init_model"),
+        (
+            ["--init_model", "--fix_layer_num=2", "--trainable_blocks=3"],
+            "--trainable_blocks and --fix_layer_num say the same",
+        ),
+        (["--train_last_step_num=0"], "--train_last_step_num.*Received: 0"),
+        (
+            ["--train_steps=5", "--train_last_step_num=6"],
+            r"--train_last_step_num must be in 1\.\.5.*Received: 6",
+        ),
+        (
+            ["--train_steps=5", "--train_epochs=6"],
+            "--train_steps and --train_epochs say the same",
+        ),
+        (
+            ["--task_name=custom", "--train_epochs=6"],
+            "--train_epochs needs --num_train_images for --task_name=custom",
+        ),
+        (["--shard_id=1,b"], "--shard_id must be numbers.*Received: '1,b'"),
+        (
+            ["--shard_id=4", "--num_shards=4"],
+            "--shard_id must be below --num_shards=4. Received: 4",
+        ),
+        (["--worker_id=1"], "--worker_id must be below --total_replicas=1"),
+        (
+            ["--mode=predict", "--checkpoint=a", "--predict_ckpt_path=b"],
+            "--checkpoint=a and --predict_ckpt_path=b say the same",
+        ),
+        (
+            ["--mode=predict", "--label_data_dir=a", "--unlabel_data_dir=b"],
+            "labels one directory",
+        ),
         (["--mode=eval", "--checkpoint_head=fresh"], "answers at random"),
         (["--export_formats=h5,onnx"], "Received: 'onnx'"),
         (["--export_formats=tflite_int8"], "needs --label_data_dir"),

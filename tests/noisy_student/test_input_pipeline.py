@@ -108,6 +108,16 @@ def test_cached_batches_have_every_image_of_an_epoch_once(data_dir):
     )
 
 
+def test_training_may_read_the_first_labeled_shards_alone(data_dir):
+    base = fixtures.train_config(data_dir, batch_size=5)
+    first = dataclasses.replace(
+        base, data=dataclasses.replace(base.data, num_train_shards=1)
+    )
+    # The first of two shards has every other image.
+    for batch in batches_of(first, 2):
+        assert sorted(batch["labeled_labels"]) == [0, 0, 1, 2, 2]
+
+
 def test_labeled_and_unlabeled_images_are_augmented_by_their_own_config(
     data_dir,
 ):

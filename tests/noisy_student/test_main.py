@@ -221,6 +221,39 @@ def test_a_released_checkpoint_is_evaluated_and_fine_tuned(trained, tmp_path):
         assert np.array_equal(2 * old, new) == is_frozen, name
 
 
+def test_the_tail_of_a_schedule_tunes_all_but_the_first_layers(
+    trained, tmp_path
+):
+    data_dir, model_dir = trained
+    run_main(
+        *TINY,
+        "--mode=train",
+        "--init_model",
+        f"--init_model_path={model_dir}",
+        "--fix_layer_num=6",
+        "--train_steps=40",
+        "--train_last_step_num=2",
+        f"--label_data_dir={data_dir}",
+        f"--model_dir={tmp_path}",
+    )
+    (metrics,) = run_dir.read_metrics(str(tmp_path))
+    assert metrics["step"] == 2
+    # An epoch has 2.5 steps and a stair 2.4 epochs, so step 39 is on the sixth.
+    rate = 0.016 * 4 / 256 * 0.97**6
+    assert metrics["train/learning_rate"] == pytest.approx(rate)
+    before = models.load(fixtures.MODEL, str(model_dir))
+    tuned = models.load(fixtures.MODEL, str(tmp_path), use_ema=False)
+    changed = {
+        layer.name
+        for layer in before.layers
+        for old, new in zip(
+            layer.get_weights(), tuned.get_layer(layer.name).get_weights()
+        )
+        if not np.array_equal(old, new)
+    }
+    assert changed == {"blocks_6", "head", "head/dense"}
+
+
 def test_a_released_checkpoint_runs_on_several_devices(trained, tmp_path):
     data_dir, _ = trained
     prefix = str(tmp_path / "model.ckpt")
@@ -363,6 +396,28 @@ def test_predict_labels_every_unlabeled_image(trained, tmp_path):
     )
     manifest = shards.read_manifest(str(tmp_path), "unlabeled-info")
     assert manifest.total_records == 5
+
+
+def test_predict_takes_the_originals_flags(trained, tmp_path):
+    data_dir, model_dir = trained
+    for shard in (1, 0):
+        run_main(
+            "--mode=predict",
+            *TINY,
+            f"--predict_ckpt_path={model_dir}/model.ckpt-4",
+            "--worker_id=0",
+            "--num_shards=2",
+            f"--shard_id={shard}",
+            "--file_prefix=unlabeled",
+            f"--label_data_dir={data_dir}",
+            "--data_type=tfrecord",
+            f"--info_dir={tmp_path}/info",
+            f"--output_dir={tmp_path}/labels",
+        )
+        finished = shards.read_manifest(f"{tmp_path}/labels", "unlabeled-info")
+        assert (finished is None) == (shard == 1)
+    assert finished.total_records == 5
+    assert len(list((tmp_path / "info").iterdir())) == 2
 
 
 def test_other_settings_in_the_same_directory_are_refused(trained):

@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 import tensorflow as tf
+from absl import logging
 
 import efficientnet
 from noisy_student import config, models, run_dir
@@ -124,6 +125,9 @@ def test_a_fresh_classifier_fits_any_number_of_classes(b1):
     ("freeze", "num_trained"),
     [
         (config.FreezeConfig(trainable_blocks=0), 2),
+        # Seven blocks: what is left is the last convolution, its batch
+        # normalization and the classifier.
+        (config.FreezeConfig(fixed_blocks=7), 5),
         (config.FreezeConfig(batch_norm=True), None),
         (config.FreezeConfig(), None),
     ],
@@ -139,6 +143,32 @@ def test_a_network_is_frozen_as_configured(freeze, num_trained):
         assert norms == 0 and len(network.trainable_weights) > 10
     else:
         assert len(network.trainable_weights) == everything and norms > 0
+
+
+def test_blocks_are_counted_from_either_end_and_the_log_says_which(
+    monkeypatch, caplog
+):
+    monkeypatch.setattr(logging.get_absl_logger(), "propagate", True)
+    trained = []
+    for freeze in (
+        config.FreezeConfig(trainable_blocks=5),
+        config.FreezeConfig(fixed_blocks=2),
+    ):
+        network = models.build(fixtures.MODEL)
+        with caplog.at_level("INFO", logger="absl"):
+            models.freeze(network, freeze)
+        trained.append([layer.trainable for layer in network.layers])
+    assert trained[0] == trained[1]
+    assert caplog.messages == 2 * [
+        "Not trained: the stem, the first 2 of 7 blocks."
+    ]
+
+
+def test_a_fixed_stem_leaves_the_blocks_to_train():
+    network = models.build(fixtures.MODEL)
+    models.freeze(network, config.FreezeConfig(fixed_blocks=0))
+    frozen = [layer.name for layer in network.layers if not layer.trainable]
+    assert frozen == ["stem"]
 
 
 def test_a_class_of_imagenet_is_not_dropped_as_background(released):

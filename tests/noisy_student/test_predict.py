@@ -106,6 +106,29 @@ def test_the_count_file_of_the_original_lies_beside_each_shard(settings):
     assert json.loads(info.read_text()) == {"image_num": 5}
 
 
+def test_shards_may_be_labeled_by_several_commands(settings, tmp_path):
+    strategy = tf.distribute.get_strategy()
+    counts = tmp_path / "counts"
+    first = dataclasses.replace(settings, shard_ids=(1,), info_dir=str(counts))
+    assert predict.predict(first, strategy) is None
+    written = {p.name for p in pathlib.Path(settings.output_dir).glob("[!.]*")}
+    assert written == {
+        shards.prediction_name("unlabeled", 1, 2),
+        shards.info_name(1, 2),
+    }
+    (info,) = counts.iterdir()
+    assert info.name == shards.info_name(1, 2)
+    assert json.loads(info.read_text()) == {"image_num": 4}
+    second = dataclasses.replace(settings, shard_ids=(0,))
+    assert predict.predict(second, strategy).total_records == 9
+
+
+def test_a_shard_that_is_not_there_is_refused(settings):
+    lost = dataclasses.replace(settings, shard_ids=(1, 2))
+    with pytest.raises(ValueError, match="below 2.*Received: 2"):
+        predict.predict(lost, tf.distribute.get_strategy())
+
+
 def test_labels_of_another_teacher_are_not_mixed_in(settings, teacher):
     predict.predict(settings, tf.distribute.get_strategy())
     other = dataclasses.replace(

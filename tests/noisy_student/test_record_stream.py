@@ -161,3 +161,12 @@ def test_fewer_records_than_readers_are_refused(tmp_path):
     context = tf.distribute.InputContext(num_input_pipelines=3)
     with pytest.raises(ValueError, match="2 records in .*each of 3 input"):
         open_stream(tmp_path, context=context)
+
+
+def test_a_stream_may_read_the_first_shards_alone(data_dir):
+    stream = open_stream(data_dir, "six", num_shards=2)
+    assert [os.path.basename(path) for path in stream.shards] == [
+        "six-00000-of-00006",
+        "six-00001-of-00006",
+    ]
+    assert {shard for shard, _ in origins_of(stream, 0, 20)} == {0, 1}
