@@ -7,6 +7,8 @@ import dataclasses
 from typing import Optional
 
 AUGMENTATIONS = ("none", "randaugment", "autoaugment")
+# Far beyond any use; arguments of operations overflow somewhere.
+LARGEST_MAGNITUDE = 100
 
 
 def require(condition, name, rule, value):
@@ -23,7 +25,8 @@ class AugmentConfig:
         name: `'none'`, `'randaugment'` or `'autoaugment'`, after the random
             crop and flip.
         num_layers: RandAugment operations per image.
-        magnitude: RandAugment magnitude, 10 is the nominal maximum.
+        magnitude: RandAugment magnitude, 10 is the nominal maximum and
+            `LARGEST_MAGNITUDE` the largest.
         cutout: Whether RandAugment may draw Cutout.
         random_crop: False trains on the evaluation view (no crop, no flip).
         flip: Whether images are flipped at random.
@@ -47,7 +50,12 @@ class AugmentConfig:
             self.name,
         )
         require(self.num_layers >= 1, "num_layers", ">= 1", self.num_layers)
-        require(self.magnitude >= 0, "magnitude", ">= 0", self.magnitude)
+        require(
+            0 <= self.magnitude <= LARGEST_MAGNITUDE,
+            "magnitude",
+            f"in [0, {LARGEST_MAGNITUDE}]",
+            self.magnitude,
+        )
 
 
 @dataclasses.dataclass(frozen=True)

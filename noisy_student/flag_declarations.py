@@ -8,6 +8,7 @@ Read by `flags.py` alone. Those of images and networks are in
 from data_prep import command_line
 from noisy_student import config as config_lib
 from noisy_student import (
+    data_config,
     flag_declarations_data,
     flag_declarations_labelling,
 )
@@ -210,7 +211,13 @@ def _define_noise_flags(flag_values):
         ["default", *sorted(AUGMENT_NAMES)],
         "Augmentation of unlabeled images; default is that of labeled ones.",
     )
-    group.float("randaug_mag", 27, "RandAugment magnitude.", lower_bound=0.0)
+    group.float(
+        "randaug_mag",
+        27,
+        "RandAugment magnitude.",
+        lower_bound=0.0,
+        upper_bound=data_config.LARGEST_MAGNITUDE,
+    )
     group.integer(
         "randaug_layer", 2, "RandAugment operations per image.", lower_bound=1
     )

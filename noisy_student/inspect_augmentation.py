@@ -20,12 +20,11 @@ from PIL import Image, PngImagePlugin
 from autoaugment import magnitudes as magnitudes_lib
 from data_prep import command_line, files, image_encoding
 from noisy_student import config as config_lib
-from noisy_student import contact_sheet, flag_declarations
+from noisy_student import contact_sheet, data_config, flag_declarations
 
 _IMAGE_SIZE = 224
 _SMALL_IMAGE_SIZE = 32
 _MOST_MAGNITUDES = 8
-_LARGEST_MAGNITUDE = 100
 _LONGEST_NAME = 30
 _FILL = 128
 
@@ -99,12 +98,12 @@ class SheetConfig:
                 f"`magnitudes` must be 1 to {_MOST_MAGNITUDES} numbers. "
                 f"Received: {self.magnitudes}."
             )
-        config_lib.AugmentConfig(self.augment, self.num_layers)
-        for magnitude in (*self.magnitudes, self.magnitude):
-            if not 0 <= magnitude <= _LARGEST_MAGNITUDE:
+        config_lib.AugmentConfig(self.augment, self.num_layers, self.magnitude)
+        for magnitude in self.magnitudes:
+            if not 0 <= magnitude <= data_config.LARGEST_MAGNITUDE:
                 raise ValueError(
-                    f"A magnitude must be in [0, {_LARGEST_MAGNITUDE}]. "
-                    f"Received: {magnitude}."
+                    f"`magnitudes` must be in [0, "
+                    f"{data_config.LARGEST_MAGNITUDE}]. Received: {magnitude}."
                 )
         if self.image_size is None:
             size = _SMALL_IMAGE_SIZE if self.small_image else _IMAGE_SIZE
@@ -372,6 +371,7 @@ def define_flags(flag_values):
         SheetConfig.magnitude,
         "RandAugment magnitude of the training views.",
         lower_bound=0.0,
+        upper_bound=data_config.LARGEST_MAGNITUDE,
     )
     group.integer(
         "seed",

@@ -205,6 +205,14 @@ def check_labeled(train, split):
         # The manifest knows the range of all labels.
         _check_label_range(directory, split, manifest.label_min, classes)
         _check_label_range(directory, split, manifest.label_max, classes)
+        if manifest.label_max < classes:
+            logging.warning(
+                "--num_label_classes=%d: the largest label of %s-* is %d, so "
+                "that the classes beyond it have no image there.",
+                classes,
+                os.path.join(directory, split),
+                manifest.label_max,
+            )
         return
 
     from data_prep import records

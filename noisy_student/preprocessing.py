@@ -17,6 +17,7 @@ from autoaugment.seeds import as_seed, uniform
 CROP_PADDING = 32
 PROPORTIONAL = "proportional"
 _SMALL_IMAGE_PADDING = 4
+_END_OF_JPEG = b"\xff\xd9"
 
 
 def preprocess_for_eval(
@@ -307,7 +308,7 @@ def _decode_crop(image_bytes, choose_window, fused):
         image_bytes: Scalar string tensor, JPEG or PNG bytes.
         choose_window: Function of the image's shape, an int32 tensor, that
             returns the part: int32 [4], (top, left, height, width).
-        fused: Whether nothing else of a JPEG is decoded.
+        fused: Whether nothing else is decoded of a JPEG that has its end.
     """
 
     def decode_whole():
@@ -321,7 +322,11 @@ def _decode_crop(image_bytes, choose_window, fused):
 
     if not fused:
         return decode_whole()
-    return tf.cond(tf.io.is_jpeg(image_bytes), decode_part, decode_whole)
+    # Whether a JPEG was cut short shows only where all of it is decoded.
+    length = tf.strings.length(image_bytes)
+    end = tf.strings.substr(image_bytes, tf.maximum(length - 2, 0), 2)
+    is_whole_jpeg = tf.io.is_jpeg(image_bytes) & (end == _END_OF_JPEG)
+    return tf.cond(is_whole_jpeg, decode_part, decode_whole)
 
 
 def _random_window(shape, image_size, seed, *, crop_padding):

@@ -15,6 +15,7 @@ import tensorflow as tf
 from absl import logging
 
 from data_prep import records
+from noisy_student import labeled_images
 
 _READ_PARALLELISM = 16
 
@@ -128,7 +129,7 @@ class RecordStream:
             except records.RecordError as error:
                 return str(error)
             except (OSError, tf.errors.OpError) as error:
-                return f"{path!r} cannot be read: {error}"
+                return f"{path!r} cannot be read: {_cause(error)}"
             if found != count:
                 return (
                     f"{path!r} holds {found} records, but {count} by its "
@@ -223,6 +224,12 @@ class RecordStream:
         return indices.map(
             lambda index: Row(block, origins, order, index, first + index)
         )
+
+
+def _cause(error):
+    if isinstance(error, OSError):
+        return str(error)
+    return labeled_images.first_cause(error)
 
 
 def open_stream(

@@ -40,6 +40,7 @@ def train_config(**changes):
         (lambda v: config.AugmentConfig(name=v), "augment", "mixup"),
         (lambda v: config.AugmentConfig(num_layers=v), "num_layers", 0),
         (lambda v: config.AugmentConfig(magnitude=v), "magnitude", -1),
+        (lambda v: config.AugmentConfig(magnitude=v), "magnitude", 1e30),
         (lambda v: config.DataConfig(shuffle_buffer=v), "shuffle_buffer", 0),
         (
             lambda v: config.PseudoLabelConfig(unlabeled_ratio=v),

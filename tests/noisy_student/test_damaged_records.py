@@ -235,7 +235,10 @@ def test_a_shard_that_vanishes_ends_the_run(tmp_path, batches_before):
     for _ in range(batches_before):
         next(batches)
     (tmp_path / "train-00001-of-00002").unlink()
-    with pytest.raises(ValueError, match="00001-of-00002.* cannot be read"):
+    with pytest.raises(
+        ValueError,
+        match="00001-of-00002' cannot be read: [^{]*No such file or directory$",
+    ):
         try:
             for _ in range(100):
                 next(batches)

@@ -155,6 +155,22 @@ def test_bytes_that_do_not_decode_are_an_error(data, message, fused_decode):
             view(data, 16, fused_decode=fused_decode)
 
 
+@pytest.mark.parametrize("kept", [0.3, 0.9, 0.999])
+def test_a_jpeg_cut_short_is_noticed_wherever_the_crop_lies(kept):
+    data = JPEG[: int(kept * len(JPEG))]
+    for seed in range(8):
+        with pytest.raises(
+            tf.errors.InvalidArgumentError, match="Invalid JPEG"
+        ):
+            train_view(data, seed)
+
+
+def test_bytes_behind_a_jpeg_do_no_harm():
+    np.testing.assert_array_equal(
+        train_view(JPEG + b"\0\0", 3), train_view(JPEG, 3, fused_decode=False)
+    )
+
+
 def test_views_of_a_model_decode_as_configured():
     model = config.ModelConfig("efficientnet-b0", 10, 224)
     for fused_decode in (True, False):

@@ -387,7 +387,10 @@ def test_a_small_image_must_have_the_size_it_is_seen_at(tmp_path):
         ({"output": "a.jpg"}, "`output` must end in .png. Received: 'a.jpg'"),
         ({"magnitudes": ()}, r"`magnitudes` must be 1 to 8 .* Received: \(\)"),
         ({"magnitudes": (1,) * 9}, "`magnitudes` must be 1 to 8 numbers"),
-        ({"magnitudes": (5, -1)}, r"must be in \[0, 100\]. Received: -1"),
+        (
+            {"magnitudes": (5, -1)},
+            r"`magnitudes` must be in \[0, 100\]. Received: -1",
+        ),
         ({"magnitudes": (float("nan"),)}, "Received: nan"),
         ({"magnitude": 101}, r"must be in \[0, 100\]. Received: 101"),
         ({"augment": "mixup"}, "`augment` must be one of .*'mixup'"),

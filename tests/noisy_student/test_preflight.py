@@ -1,4 +1,5 @@
 import dataclasses
+import logging
 
 import pytest
 from absl import flags
@@ -35,6 +36,17 @@ def test_records_are_counted_in_the_shards_that_are_read(
 ):
     train = preflight.check_training_data(with_shards(data_dir, number))
     assert train.num_train_images == count
+
+
+@pytest.mark.parametrize(("num_classes", "warned"), [(3, False), (5, True)])
+def test_classes_without_images_are_told(data_dir, num_classes, warned, caplog):
+    base = fixtures.train_config(data_dir)
+    model = dataclasses.replace(base.model, num_classes=num_classes)
+    train = dataclasses.replace(base, model=model)
+    with caplog.at_level(logging.WARNING):
+        preflight.check_training_data(train)
+    told = "--num_label_classes=5: the largest label of" in caplog.text
+    assert told == warned
 
 
 def test_several_folders_are_one_data_set(data_dir, tmp_path):
