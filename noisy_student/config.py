@@ -140,7 +140,10 @@ class StepConfig:
         weight_decay: Coefficient of half the squared norm of the weights.
         normalization: One of `losses.NORMALIZATIONS`.
         pseudo_labels: How unlabeled images enter the loss.
-        seed: Seed of dropout and stochastic depth.
+        label_data_sample_prob: Probability of a labeled image to count in
+            the loss, in (0, 1]; it stands for a smaller labeled batch where
+            every replica needs an image.
+        seed: Seed of dropout, stochastic depth and that choice.
     """
 
     num_classes: int
@@ -148,6 +151,7 @@ class StepConfig:
     weight_decay: float = 1e-5
     normalization: str = "labeled"
     pseudo_labels: PseudoLabelConfig = PseudoLabelConfig()
+    label_data_sample_prob: float = 1.0
     seed: int = 0
 
     def __post_init__(self):
@@ -159,6 +163,12 @@ class StepConfig:
         )
         require(
             self.weight_decay >= 0, "weight_decay", ">= 0", self.weight_decay
+        )
+        require(
+            0 < self.label_data_sample_prob <= 1,
+            "label_data_sample_prob",
+            "in (0, 1]",
+            self.label_data_sample_prob,
         )
 
 
@@ -312,9 +322,14 @@ class TrainConfig:
             )
 
     @property
+    def counted_batch_size(self):
+        """Labeled images of a step that count in the loss, on average."""
+        return self.batch_size * self.step.label_data_sample_prob
+
+    @property
     def steps_per_epoch(self):
-        """Steps per pass over the labeled images, a float."""
-        return self.num_train_images / self.batch_size
+        """Steps until as many labeled images have counted, a float."""
+        return self.num_train_images / self.counted_batch_size
 
 
 @dataclasses.dataclass(frozen=True)

@@ -196,6 +196,14 @@ def _define_schedule_flags(flag_values):
         lower_bound=1,
     )
     group.float(
+        "label_data_sample_prob",
+        1.0,
+        "Probability of a labeled image to count in the loss, for labeled "
+        "batches smaller than the number of replicas.",
+        lower_bound=1e-6,
+        upper_bound=1.0,
+    )
+    group.float(
         "base_learning_rate",
         0.016,
         "Learning rate per 256 labeled images.",

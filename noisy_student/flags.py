@@ -362,6 +362,7 @@ def _step_config(values, num_classes):
             temperature=1.0 if hard else temperature,
             online=_teacher_config(values) is not None,
         ),
+        label_data_sample_prob=values.label_data_sample_prob,
         seed=values.seed,
     )
 

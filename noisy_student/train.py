@@ -6,6 +6,9 @@ import efficientnet
 from noisy_student import losses
 from noisy_student import moving_average as moving_average_lib
 
+# Sets the draw of the labeled images that count apart from the model's noise.
+_SAMPLE_SALT = 0x5A3B1E
+
 
 class TrainState(tf.Module):
     """What a training run changes; everything in it is checkpointed.
@@ -96,9 +99,10 @@ def _replica_step(state, batch, config, teacher):
     replica = tf.distribute.get_replica_context()
     model = state.model
     learning_rate = _learning_rate(state.optimizer)
+    seed = _noise_seed(state, config, replica)
     images, pseudo_labels = _inputs(batch, config, teacher)
     with tf.GradientTape() as tape:
-        with efficientnet.noise_seed(_noise_seed(state, config, replica)):
+        with efficientnet.noise_seed(seed):
             logits = model(images, training=True)
         data_loss, metrics = losses.noisy_student_loss(
             logits,
@@ -108,6 +112,7 @@ def _replica_step(state, batch, config, teacher):
             unlabeled_ratio=config.pseudo_labels.unlabeled_ratio,
             label_smoothing=config.label_smoothing,
             normalization=config.normalization,
+            labeled_mask=_labeled_mask(batch, config, seed),
             **pseudo_labels,
         )
         loss = data_loss + losses.weight_decay(
@@ -157,6 +162,19 @@ def _noise_seed(state, config, replica):
     step = tf.cast(state.step, tf.int32)
     replica_id = tf.cast(replica.replica_id_in_sync_group, tf.int32)
     return tf.stack([config.seed + 7919 * replica_id, step])
+
+
+def _labeled_mask(batch, config, seed):
+    """Returns which labeled images count, None for all."""
+    prob = config.label_data_sample_prob
+    if prob == 1:
+        return None
+    # Not the draws of a layer, which folds its name in at the same place.
+    own_seed = tf.bitwise.bitwise_xor(seed, [_SAMPLE_SALT, 0])
+    uniform = tf.random.stateless_uniform(
+        [batch["labeled_images"].shape[0]], own_seed
+    )
+    return losses.sample_mask(uniform, prob)
 
 
 def _learning_rate(optimizer):

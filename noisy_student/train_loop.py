@@ -28,13 +28,17 @@ def build_optimizer(config):
         decay_epochs = schedules.decay_epochs_for_final_rate(
             settings.base_learning_rate,
             settings.final_base_lr,
-            train_epochs=config.train_steps / config.steps_per_epoch,
+            # The original's epochs here are of all labeled images, also of
+            # those that `label_data_sample_prob` masks.
+            train_epochs=config.train_steps
+            * config.batch_size
+            / config.num_train_images,
             warmup_epochs=settings.warmup_epochs,
         )
     return optimizers.RMSprop(
         schedules.WarmupExponentialDecay(
             schedules.scaled_learning_rate(
-                settings.base_learning_rate, config.batch_size
+                settings.base_learning_rate, config.counted_batch_size
             ),
             steps_per_epoch=config.steps_per_epoch,
             decay_epochs=decay_epochs,

@@ -63,6 +63,13 @@ def train_config(**changes):
             -1.0,
         ),
         (
+            lambda v: config.StepConfig(
+                num_classes=2, label_data_sample_prob=v
+            ),
+            "label_data_sample_prob",
+            0.0,
+        ),
+        (
             lambda v: config.OptimizerConfig(final_base_lr=v),
             "final_base_lr",
             0.5,
@@ -111,6 +118,13 @@ def test_epochs_count_labeled_images_only():
     assert (
         train_config(batch_size=4, num_train_images=10).steps_per_epoch == 2.5
     )
+
+
+def test_epochs_count_labeled_images_that_count_in_the_loss():
+    sampled = config.StepConfig(num_classes=10, label_data_sample_prob=0.25)
+    run = train_config(batch_size=64, num_train_images=320, step=sampled)
+    assert run.counted_batch_size == 16
+    assert run.steps_per_epoch == 20
 
 
 def test_a_model_config_survives_json():

@@ -37,6 +37,7 @@ NON_DEFAULT = {
     "train_steps": 9,
     "train_ratio": 2.0,
     "train_batch_size": 12,
+    "label_data_sample_prob": 0.5,
     "base_learning_rate": 0.1,
     "final_base_lr": 0.001,
     "warmup_epochs": 0.0,

@@ -6,6 +6,7 @@ import efficientnet
 from noisy_student import config, moving_average, optimizers, schedules, train
 from tests import golden_data
 from tests import replicas as replicas_lib
+from tests.noisy_student import networks
 
 GOLDEN = np.load(golden_data.path("train_steps_tiny.npz"))
 METRICS = {
@@ -132,6 +133,46 @@ def test_noise_depends_on_the_seed_and_the_step_alone():
     )
     np.testing.assert_array_equal(first, again)
     assert np.abs(first - other).max() > 1e-4
+
+
+def small_state(seed=0, **overrides):
+    """Returns the state of a network of two blocks, without noise."""
+    tf.keras.utils.set_random_seed(seed)
+    return train.create_state(
+        networks.two_blocks(**overrides), optimizers.RMSprop(0.01)
+    )
+
+
+def test_the_labeled_images_that_count_depend_on_seed_and_step_alone():
+    def losses_of_two_steps(prob, seed):
+        settings = config.StepConfig(
+            num_classes=4, label_data_sample_prob=prob, seed=seed
+        )
+        state, batch = small_state(), networks.batch(16)
+        # At a rate of zero both steps see the same weights.
+        state.optimizer.learning_rate.assign(0.0)
+        return [
+            float(train.train_step(state, batch, settings)["labeled_loss"])
+            for _ in range(2)
+        ]
+
+    (all_count, _), masked = (
+        losses_of_two_steps(1, 1),
+        losses_of_two_steps(0.5, 1),
+    )
+    assert masked == losses_of_two_steps(0.5, 1)
+    assert masked != losses_of_two_steps(0.5, 2)
+    assert masked[0] != masked[1]
+    assert 0 < max(masked) < all_count
+
+
+def test_the_training_logits_of_the_first_step_equal_the_original():
+    images = tf.cast(GOLDEN["images_uint8"], tf.float32)
+    np.testing.assert_allclose(
+        golden_state().model(images, training=True),
+        GOLDEN["logits_step0_train_mode"],
+        **TOLERANCE,
+    )
 
 
 def test_online_teacher_equals_its_stored_labels():
