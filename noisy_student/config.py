@@ -103,12 +103,19 @@ class PseudoLabelConfig:
         temperature: Teacher softmax temperature of soft labels, > 0.
         online: Whether the teacher labels inside the step; otherwise its
             stored labels are read.
+        noise_teacher: Whether the online teacher labels with dropout and
+            stochastic depth, and looks at augmented images.
+        dropout: Whether the student's dropout acts on unlabeled images.
+        stochastic_depth: Whether its stochastic depth does.
     """
 
     unlabeled_ratio: float = 0.0
     label_type: str = "hard"
     temperature: float = 1.0
     online: bool = False
+    noise_teacher: bool = False
+    dropout: bool = True
+    stochastic_depth: bool = True
 
     def __post_init__(self):
         require(
@@ -124,6 +131,12 @@ class PseudoLabelConfig:
             self.label_type,
         )
         require(self.temperature > 0, "temperature", "> 0", self.temperature)
+        require(
+            self.online or not self.noise_teacher,
+            "noise_teacher",
+            "False without an online teacher: stored labels are without noise",
+            self.noise_teacher,
+        )
 
     def unlabeled_batch_size(self, batch_size):
         """Returns the unlabeled images that accompany `batch_size` labeled."""
@@ -169,6 +182,15 @@ class StepConfig:
             "label_data_sample_prob",
             "in (0, 1]",
             self.label_data_sample_prob,
+        )
+
+    def unlabeled_batch_size(self, batch_size):
+        """Returns the unlabeled images that accompany `batch_size` labeled.
+
+        They follow the labeled images that count, as in the original.
+        """
+        return self.pseudo_labels.unlabeled_batch_size(
+            batch_size * self.label_data_sample_prob
         )
 
 

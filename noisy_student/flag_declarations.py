@@ -336,6 +336,20 @@ def _define_noise_flags(flag_values):
         lower_bound=0.0,
         upper_bound=0.999,
     )
+    group.boolean(
+        "unl_remove_aug",
+        False,
+        "Train on the evaluation view of unlabeled images, without crop, flip "
+        "or augmentation.",
+    )
+    group.boolean(
+        "unl_dropout", True, "Let dropout act on unlabeled images too."
+    )
+    group.boolean(
+        "unl_stochastic_depth",
+        True,
+        "Let stochastic depth act on unlabeled images too.",
+    )
 
 
 def _define_pseudo_label_flags(flag_values):
@@ -372,6 +386,12 @@ def _define_online_teacher_flags(flag_values):
         "teacher_model_path",
         None,
         "Checkpoint or run directory of that teacher.",
+    )
+    group.boolean(
+        "noise_teacher",
+        False,
+        "Let that teacher label augmented images, with its dropout and "
+        "stochastic depth.",
     )
 
 

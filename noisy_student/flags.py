@@ -191,6 +191,7 @@ def train_config(values):
             values.augment_name
             if values.unl_aug == "default"
             else values.unl_aug,
+            remove=values.unl_remove_aug,
         ),
         step=_step_config(values, model.num_classes),
         optimizer=config_lib.OptimizerConfig(
@@ -331,13 +332,13 @@ def _data_config(values):
     )
 
 
-def _augment_config(values, name):
+def _augment_config(values, name, *, remove=False):
     return config_lib.AugmentConfig(
         name=AUGMENT_NAMES[_first(name, "none")],
         num_layers=values.randaug_layer,
         magnitude=values.randaug_mag,
         cutout=values.cutout_op,
-        random_crop=not values.remove_aug,
+        random_crop=not (values.remove_aug or remove),
         flip=tasks.get_task(values.task_name).flip,
         fused_decode=_first(values.fused_decode, True),
     )
@@ -351,6 +352,12 @@ def _step_config(values, num_classes):
             "--teacher_softmax_temp must be > 0, or -1 for hard labels. "
             f"Received: {temperature}."
         )
+    online = _teacher_config(values) is not None
+    if values.noise_teacher and not online:
+        raise ValueError(
+            "--noise_teacher needs --teacher_model_name and --unlabel_ratio: "
+            "stored labels were made without noise."
+        )
     return config_lib.StepConfig(
         num_classes=num_classes,
         label_smoothing=values.label_smoothing,
@@ -360,7 +367,10 @@ def _step_config(values, num_classes):
             unlabeled_ratio=values.unlabel_ratio,
             label_type="hard" if hard else "soft",
             temperature=1.0 if hard else temperature,
-            online=_teacher_config(values) is not None,
+            online=online,
+            noise_teacher=values.noise_teacher,
+            dropout=values.unl_dropout,
+            stochastic_depth=values.unl_stochastic_depth,
         ),
         label_data_sample_prob=values.label_data_sample_prob,
         seed=values.seed,

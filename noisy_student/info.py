@@ -172,7 +172,7 @@ def model_card(model, *, batch_size):
 def training_card(config, *, num_replicas=1):
     """Returns the `ModelCard` of a `config.TrainConfig`, for each replica."""
     images = config.batch_size
-    images += config.step.pseudo_labels.unlabeled_batch_size(images)
+    images += config.step.unlabeled_batch_size(images)
     return model_card(config.model, batch_size=-(-images // num_replicas))
 
 

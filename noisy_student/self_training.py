@@ -24,6 +24,7 @@ from noisy_student import report as report_lib
 _OFFLINE = {
     "teacher_model_name": None,
     "teacher_model_path": None,
+    "noise_teacher": False,
     "steps_per_eval": 1,
 }
 

@@ -1,13 +1,17 @@
 """What a run changes, and the step that changes it, on any replicas."""
 
+import contextlib
+
 import tensorflow as tf
 
 import efficientnet
 from noisy_student import losses
 from noisy_student import moving_average as moving_average_lib
 
-# Sets the draw of the labeled images that count apart from the model's noise.
+# Set the draws of the labeled images that count, and of a noised teacher,
+# apart from the student's noise.
 _SAMPLE_SALT = 0x5A3B1E
+_TEACHER_SALT = 0x7EAC4E
 
 
 class TrainState(tf.Module):
@@ -71,8 +75,8 @@ def train_step(state, batch, config, teacher=None):
             unlabeled images `unlabeled_images` float [u, h, w, 3] and one of
             `unlabeled_probs` float [u, classes] (the teacher's stored
             distribution), `unlabeled_labels` int [u] (stored hard labels),
-            `unlabeled_teacher_images` float [u, th, tw, 3] (clean images for
-            the online teacher).
+            `unlabeled_teacher_images` float [u, th, tw, 3] (what the online
+            teacher sees: clean images, or noised with `noise_teacher`).
         config: `config.StepConfig`.
         teacher: The online teacher, a `tf.keras.Model`; None with stored
             labels.
@@ -100,9 +104,9 @@ def _replica_step(state, batch, config, teacher):
     model = state.model
     learning_rate = _learning_rate(state.optimizer)
     seed = _noise_seed(state, config, replica)
-    images, pseudo_labels = _inputs(batch, config, teacher)
+    images, pseudo_labels = _inputs(batch, config, teacher, seed)
     with tf.GradientTape() as tape:
-        with efficientnet.noise_seed(seed):
+        with _student_noise(batch, config, seed):
             logits = model(images, training=True)
         data_loss, metrics = losses.noisy_student_loss(
             logits,
@@ -132,7 +136,18 @@ def _replica_step(state, batch, config, teacher):
     return {**metrics, "loss": loss, "learning_rate": learning_rate}
 
 
-def _inputs(batch, config, teacher):
+def _student_noise(batch, config, seed):
+    """Returns the context that the student trains in."""
+    num_labeled = batch["labeled_images"].shape[0]
+    pseudo = config.pseudo_labels
+    return efficientnet.noise_seed(
+        seed,
+        dropout_rows=None if pseudo.dropout else num_labeled,
+        stochastic_depth_rows=None if pseudo.stochastic_depth else num_labeled,
+    )
+
+
+def _inputs(batch, config, teacher, seed):
     """Returns (images, keyword arguments that give the loss its labels)."""
     pseudo = config.pseudo_labels
     if not pseudo.unlabeled_ratio:
@@ -144,9 +159,8 @@ def _inputs(batch, config, teacher):
     )
     soft = pseudo.label_type == "soft"
     if teacher is not None:
-        logits = tf.cast(
-            teacher(batch["unlabeled_teacher_images"], training=False),
-            tf.float32,
+        logits = _teacher_logits(
+            teacher, batch["unlabeled_teacher_images"], config, seed
         )
         if not soft:
             return images, {"hard_pseudo_labels": tf.argmax(logits, axis=-1)}
@@ -156,6 +170,17 @@ def _inputs(batch, config, teacher):
     else:
         probs = batch["unlabeled_probs"]
     return images, {"pseudo_probs": probs, "temperature": pseudo.temperature}
+
+
+def _teacher_logits(teacher, images, config, seed):
+    with contextlib.ExitStack() as stack:
+        if config.pseudo_labels.noise_teacher:
+            # Its layers have the names, and would draw as, the student's.
+            seed = tf.bitwise.bitwise_xor(seed, [_TEACHER_SALT, 0])
+            stack.enter_context(
+                efficientnet.noise_seed(seed, at_inference=True)
+            )
+        return tf.cast(teacher(images, training=False), tf.float32)
 
 
 def _noise_seed(state, config, replica):

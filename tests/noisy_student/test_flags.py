@@ -60,12 +60,16 @@ NON_DEFAULT = {
     "randaug_layer": 1,
     "cutout_op": False,
     "remove_aug": True,
+    "unl_remove_aug": True,
+    "unl_dropout": False,
+    "unl_stochastic_depth": False,
     "dropout_rate": 0.0,
     "stochastic_depth_rate": 0.0,
     "unlabel_ratio": 3.0,
     "teacher_softmax_temp": 1.0,
     "teacher_model_name": "efficientnet-b2",
     "teacher_model_path": "teacher",
+    "noise_teacher": True,
     "loss_normalization": "all",
     "checkpoint": "ckpt",
     "use_ema": False,
@@ -90,6 +94,11 @@ COMPANIONS = {
     "teacher_model_path": [
         "--unlabel_ratio=1",
         "--teacher_model_name=efficientnet-b0",
+    ],
+    "noise_teacher": [
+        "--unlabel_ratio=1",
+        "--teacher_model_name=efficientnet-b0",
+        "--teacher_model_path=t",
     ],
 }
 
@@ -283,6 +292,21 @@ def test_a_fresh_classifier_freezes_batch_norm_unless_told_otherwise():
     assert parsed_config(*init).train.freeze == config_lib.FreezeConfig()
 
 
+def test_noise_of_unlabeled_images_alone_is_removed():
+    train = parsed_config(
+        "--augment_name=v1",
+        "--unl_remove_aug",
+        "--nounl_dropout",
+        "--nounl_stochastic_depth",
+    ).train
+    assert train.labeled_augment.random_crop
+    assert not train.unlabeled_augment.random_crop
+    assert not train.step.pseudo_labels.dropout
+    assert not train.step.pseudo_labels.stochastic_depth
+    # The student's own rates stay.
+    assert train.model.dropout_rate is None
+
+
 def test_advprop_scales_pixels_to_one():
     model = parsed_config("--advprop_preprocessing", "--task_name=svhn").train
     assert model.model.mean_rgb == model.model.stddev_rgb == (127.5,) * 3
@@ -309,6 +333,10 @@ def test_soft_and_hard_labels_follow_the_temperature():
         (
             ["--teacher_model_name=efficientnet-b0", "--unlabel_ratio=1"],
             "needs --teacher_model_path",
+        ),
+        (
+            ["--noise_teacher", "--unlabel_ratio=1"],
+            "--noise_teacher needs --teacher_model_name.*stored labels",
         ),
         (["--final_base_lr=1"], "`final_base_lr`.*Received: 1.0"),
     ],
