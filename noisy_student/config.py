@@ -156,7 +156,13 @@ class StepConfig:
         label_data_sample_prob: Probability of a labeled image to count in
             the loss, in (0, 1]; it stands for a smaller labeled batch where
             every replica needs an image.
-        seed: Seed of dropout, stochastic depth and that choice.
+        accumulate_steps: Micro-batches that the batch of a replica is worked
+            through in, >= 1. The gradient is that of the whole batch, but
+            each has its own statistics of batch normalization, and moves the
+            moving ones.
+        recompute_activations: Whether the backward pass computes the insides
+            of the blocks anew, for less memory. It changes no result.
+        seed: Seed of dropout, stochastic depth and the choice of images.
     """
 
     num_classes: int
@@ -165,6 +171,8 @@ class StepConfig:
     normalization: str = "labeled"
     pseudo_labels: PseudoLabelConfig = PseudoLabelConfig()
     label_data_sample_prob: float = 1.0
+    accumulate_steps: int = 1
+    recompute_activations: bool = False
     seed: int = 0
 
     def __post_init__(self):
@@ -182,6 +190,12 @@ class StepConfig:
             "label_data_sample_prob",
             "in (0, 1]",
             self.label_data_sample_prob,
+        )
+        require(
+            self.accumulate_steps >= 1,
+            "accumulate_steps",
+            ">= 1",
+            self.accumulate_steps,
         )
 
     def unlabeled_batch_size(self, batch_size):
@@ -366,6 +380,8 @@ class HardwareConfig:
         num_virtual_devices: Splits the CPU into that many replicas, to try
             distributed training without accelerators; 1 does not.
         deterministic: Whether equal seeds must give bit-equal weights.
+        use_bfloat16: Whether networks compute in bfloat16, with float32
+            weights and logits; None does on a TPU.
     """
 
     use_tpu: Optional[bool] = None
@@ -374,6 +390,7 @@ class HardwareConfig:
     gcp_project: Optional[str] = None
     num_virtual_devices: int = 1
     deterministic: bool = False
+    use_bfloat16: Optional[bool] = None
 
     def __post_init__(self):
         require(

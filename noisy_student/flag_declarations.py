@@ -6,7 +6,7 @@ Read by `flags.py` alone.
 from data_prep import command_line
 from efficientnet import config as efficientnet_config
 from noisy_student import config as config_lib
-from noisy_student import tasks
+from noisy_student import flag_declarations_step, tasks
 
 # What needs trained weights.
 LOADING_MODES = ("eval", "predict", "export")
@@ -47,6 +47,7 @@ def define_training_flags(flag_values):
     _define_schedule_flags(flag_values)
     _define_initialization_flags(flag_values)
     _define_noise_flags(flag_values)
+    flag_declarations_step.define_step_flags(flag_values)
     _define_pseudo_label_flags(flag_values)
     _define_hardware_flags(flag_values)
 
@@ -196,14 +197,6 @@ def _define_schedule_flags(flag_values):
         lower_bound=1,
     )
     group.float(
-        "label_data_sample_prob",
-        1.0,
-        "Probability of a labeled image to count in the loss, for labeled "
-        "batches smaller than the number of replicas.",
-        lower_bound=1e-6,
-        upper_bound=1.0,
-    )
-    group.float(
         "base_learning_rate",
         0.016,
         "Learning rate per 256 labeled images.",
@@ -336,20 +329,6 @@ def _define_noise_flags(flag_values):
         lower_bound=0.0,
         upper_bound=0.999,
     )
-    group.boolean(
-        "unl_remove_aug",
-        False,
-        "Train on the evaluation view of unlabeled images, without crop, flip "
-        "or augmentation.",
-    )
-    group.boolean(
-        "unl_dropout", True, "Let dropout act on unlabeled images too."
-    )
-    group.boolean(
-        "unl_stochastic_depth",
-        True,
-        "Let stochastic depth act on unlabeled images too.",
-    )
 
 
 def _define_pseudo_label_flags(flag_values):
@@ -387,12 +366,7 @@ def _define_online_teacher_flags(flag_values):
         None,
         "Checkpoint or run directory of that teacher.",
     )
-    group.boolean(
-        "noise_teacher",
-        False,
-        "Let that teacher label augmented images, with its dropout and "
-        "stochastic depth.",
-    )
+    flag_declarations_step.define_teacher_noise_flags(flag_values)
 
 
 def _define_evaluation_flags(flag_values):

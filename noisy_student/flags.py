@@ -175,6 +175,7 @@ def hardware_config(values):
         gcp_project=values.gcp_project,
         num_virtual_devices=values.num_virtual_devices,
         deterministic=values.deterministic,
+        use_bfloat16=values.use_bfloat16,
     )
 
 
@@ -373,6 +374,8 @@ def _step_config(values, num_classes):
             stochastic_depth=values.unl_stochastic_depth,
         ),
         label_data_sample_prob=values.label_data_sample_prob,
+        accumulate_steps=values.accumulate_steps,
+        recompute_activations=values.recompute_activations,
         seed=values.seed,
     )
 

@@ -6,6 +6,7 @@ import tensorflow as tf
 from absl import logging
 
 from data_prep import progress
+from efficientnet import normalization
 from noisy_student import (
     checkpoints,
     damaged_records,
@@ -57,9 +58,29 @@ def check(config, strategy):
             f"--trainable_blocks={blocks}: {config.model.model_name} has "
             f"{num_blocks} blocks."
         )
-    input_pipeline.per_replica_batch_size(
+    per_replica = input_pipeline.per_replica_batch_size(
         config.batch_size, strategy.num_replicas_in_sync
     )
+    train.check_micro_batches(config.step, per_replica)
+    _check_groups(config, strategy)
+
+
+def _check_groups(config, strategy):
+    group_size = normalization.replicas_per_group(
+        config.model.num_shards_per_group, strategy.num_replicas_in_sync
+    )
+    # `MirroredStrategy` reduces in no loop inside a replica, and each
+    # micro-batch would have to.
+    if (
+        config.step.accumulate_steps > 1
+        and group_size > 1
+        and not isinstance(strategy, tf.distribute.TPUStrategy)
+    ):
+        raise ValueError(
+            f"--accumulate_steps={config.step.accumulate_steps} needs a TPU "
+            f"where {group_size} replicas share their batch statistics: give "
+            "--num_shards_per_group=1."
+        )
 
 
 def run(config, strategy, model_dir, *, evaluate=False):

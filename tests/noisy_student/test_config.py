@@ -70,6 +70,11 @@ def train_config(**changes):
             0.0,
         ),
         (
+            lambda v: config.StepConfig(num_classes=2, accumulate_steps=v),
+            "accumulate_steps",
+            0,
+        ),
+        (
             lambda v: config.OptimizerConfig(final_base_lr=v),
             "final_base_lr",
             0.5,

@@ -38,6 +38,8 @@ NON_DEFAULT = {
     "train_ratio": 2.0,
     "train_batch_size": 12,
     "label_data_sample_prob": 0.5,
+    "accumulate_steps": 2,
+    "recompute_activations": True,
     "base_learning_rate": 0.1,
     "final_base_lr": 0.001,
     "warmup_epochs": 0.0,
@@ -83,6 +85,7 @@ NON_DEFAULT = {
     "gcp_project": "project",
     "num_virtual_devices": 2,
     "deterministic": True,
+    "use_bfloat16": True,
 }
 # What a flag needs beside it to have a meaning.
 COMPANIONS = {
