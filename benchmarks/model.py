@@ -226,7 +226,7 @@ def _build(directory):
     import efficientnet
     from efficientnet import model
 
-    level = _peak_memory()
+    level = peak_memory()
     started = time.perf_counter()
     network = model.build_model("efficientnet-l2")
     figures = _figures(network, started, level)
@@ -239,7 +239,7 @@ def _load(directory):
     import efficientnet
     from efficientnet import model
 
-    level = _peak_memory()
+    level = peak_memory()
     started = time.perf_counter()
     network = model.build_model("efficientnet-l2")
     efficientnet.load_tf1_checkpoint(network, directory)
@@ -251,11 +251,12 @@ def _figures(network, started, level):
         "num_weights": network.count_params(),
         "seconds": time.perf_counter() - started,
         "level": level,
-        "peak": _peak_memory(),
+        "peak": peak_memory(),
     }
 
 
-def _peak_memory():
+def peak_memory():
+    """Returns the highest resident memory of this process so far, in bytes."""
     # Of this process alone; `ru_maxrss` starts with that of its parent.
     status = pathlib.Path("/proc/self/status").read_text()
     return 1024 * int(status.split("VmHWM:")[1].split()[0])

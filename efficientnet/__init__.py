@@ -17,6 +17,7 @@ _MODULE_OF_NAME = {
     "survival_probs": "scaling",
     "require_keras_2": "keras_version",
     "noise_seed": "noise",
+    "recompute_activations": "recompute",
     "EfficientNet": "model",
     "build_model": "model",
     "Tf1Checkpoint": "tf1_checkpoint",

@@ -1,10 +1,12 @@
 """The parts of an EfficientNet: normalization, stem, blocks, head."""
 
 import dataclasses
+import functools
 import math
 
 import tensorflow as tf
 
+from efficientnet import recompute
 from efficientnet.config import BlockConfig
 from efficientnet.keras_version import require_keras_2
 from efficientnet.noise import StochasticDepth
@@ -366,6 +368,13 @@ class MBConv(_ConvolutionalLayer):
     def call(self, inputs, training=None):
         """Returns float [batch, height, width, block.output_filters]."""
         training = bool(training) and self.trainable
+        if not training:
+            return self._transform(inputs, training=False)
+        return recompute.call_block(
+            functools.partial(self._transform, training=True), inputs
+        )
+
+    def _transform(self, inputs, *, training):
         outputs = inputs
         if self.expand_conv is not None:
             outputs = self.expand_conv(outputs)

@@ -3,6 +3,7 @@
 import contextlib
 import threading
 import zlib
+from typing import NamedTuple, Optional
 
 import tensorflow as tf
 
@@ -10,12 +11,39 @@ from efficientnet.keras_version import require_keras_2
 
 require_keras_2()
 
+
+class Noise(NamedTuple):
+    """How the noise layers draw; see `noise_seed` for the fields."""
+
+    seed: Optional[tf.Tensor] = None
+    dropout_rows: Optional[int] = None
+    stochastic_depth_rows: Optional[int] = None
+    at_inference: bool = False
+
+
 # Thread-local: MirroredStrategy traces every replica in a thread of its own.
 _STATE = threading.local()
 
 
+def current_noise():
+    """Returns the `Noise` of the innermost context of this thread."""
+    return getattr(_STATE, "noise", Noise())
+
+
 @contextlib.contextmanager
-def noise_seed(seed):
+def noise_context(settings):
+    """Lets the noise layers called inside draw as a `Noise` says."""
+    previous = current_noise()
+    _STATE.noise = settings
+    try:
+        yield
+    finally:
+        _STATE.noise = previous
+
+
+def noise_seed(
+    seed, *, dropout_rows=None, stochastic_depth_rows=None, at_inference=False
+):
     """Makes the noise layers called inside draw from an explicit seed.
 
     The same seed gives the same draws, and each layer, told apart by its name,
@@ -31,6 +59,15 @@ def noise_seed(seed):
 
     Args:
         seed: int32 or int64 [2], a tensor or two Python integers.
+        dropout_rows: How many examples, the first of the batch, are subject
+            to dropout; None for all.
+        stochastic_depth_rows: The same for stochastic depth.
+        at_inference: Whether the layers make noise where they would not:
+            called with `training=False`, or frozen. Batch normalization then
+            takes its moving statistics all the same.
+
+    Returns:
+        A context manager.
 
     Raises:
         ValueError: If the seed has another type or shape.
@@ -41,12 +78,9 @@ def noise_seed(seed):
             "`seed` must be int32 or int64 of shape [2]. Received: "
             f"{seed.dtype.name} of shape {seed.shape}."
         )
-    previous = getattr(_STATE, "seed", None)
-    _STATE.seed = seed
-    try:
-        yield
-    finally:
-        _STATE.seed = previous
+    return noise_context(
+        Noise(seed, dropout_rows, stochastic_depth_rows, at_inference)
+    )
 
 
 def draw_uniform(shape, layer_name):
@@ -59,7 +93,7 @@ def draw_uniform(shape, layer_name):
     Returns:
         float32 tensor of that shape.
     """
-    seed = getattr(_STATE, "seed", None)
+    seed = current_noise().seed
     if seed is None:
         return tf.random.uniform(shape)
     number = zlib.crc32(layer_name.encode()) >> 1  # fits a signed int32
@@ -88,12 +122,25 @@ def drop_examples(inputs, uniform, survival_prob):
     return inputs * tf.cast(kept / survival_prob, inputs.dtype)
 
 
+def _is_on(layer, training):
+    return (training and layer.trainable) or current_noise().at_inference
+
+
+def _in_rows(num_rows, noised, inputs):
+    """Returns the first rows noised, the others as they were."""
+    if num_rows is None:
+        return noised
+    is_noised = tf.range(tf.shape(inputs)[0]) < num_rows
+    shape = [-1] + [1] * (inputs.shape.rank - 1)
+    return tf.where(tf.reshape(is_noised, shape), noised, inputs)
+
+
 @tf.keras.utils.register_keras_serializable(package="efficientnet")
 class StochasticDepth(tf.keras.layers.Layer):
     """Drops the whole residual branch of single examples, in training.
 
-    Each example is drawn on its own. The identity at inference, when frozen
-    and for a survival probability of 1.
+    Each example is drawn on its own. The identity for a survival probability
+    of 1, and at inference and when frozen unless `noise_seed` says otherwise.
 
     Args:
         survival_prob: Probability of an example to be kept, in (0, 1].
@@ -115,11 +162,12 @@ class StochasticDepth(tf.keras.layers.Layer):
 
     def call(self, inputs, training=None):
         """Returns the inputs, some examples dropped in training."""
-        if not (training and self.trainable) or self.survival_prob == 1:
+        if not _is_on(self, training) or self.survival_prob == 1:
             return inputs
         shape = [tf.shape(inputs)[0]] + [1] * (inputs.shape.rank - 1)
         uniform = draw_uniform(shape, self.name)
-        return drop_examples(inputs, uniform, self.survival_prob)
+        outputs = drop_examples(inputs, uniform, self.survival_prob)
+        return _in_rows(current_noise().stochastic_depth_rows, outputs, inputs)
 
     def get_config(self):
         """Returns the constructor's arguments."""
@@ -130,7 +178,8 @@ class StochasticDepth(tf.keras.layers.Layer):
 class SeededDropout(tf.keras.layers.Layer):
     """Sets single features to zero, in training.
 
-    The identity at inference, when frozen and for a rate of 0.
+    The identity for a rate of 0, and at inference and when frozen unless
+    `noise_seed` says otherwise.
 
     Args:
         rate: Probability of a feature to be dropped, in [0, 1).
@@ -148,11 +197,12 @@ class SeededDropout(tf.keras.layers.Layer):
 
     def call(self, inputs, training=None):
         """Returns the inputs, some features dropped in training."""
-        if not (training and self.trainable) or self.rate == 0:
+        if not _is_on(self, training) or self.rate == 0:
             return inputs
         uniform = draw_uniform(tf.shape(inputs), self.name)
         kept = tf.cast(uniform >= self.rate, inputs.dtype)
-        return inputs * kept / (1 - self.rate)
+        outputs = inputs * kept / (1 - self.rate)
+        return _in_rows(current_noise().dropout_rows, outputs, inputs)
 
     def get_config(self):
         """Returns the constructor's arguments."""

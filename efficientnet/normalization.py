@@ -6,6 +6,7 @@ or alone in its group, takes TensorFlow's fused kernel.
 
 import tensorflow as tf
 
+from efficientnet import recompute
 from efficientnet.keras_version import require_keras_2
 
 require_keras_2()
@@ -147,8 +148,9 @@ class BatchNorm(tf.keras.layers.Layer):
             outputs, mean, variance = self._normalize_by_group(
                 inputs, group_size
             )
-        _move(self.moving_mean, mean, self.momentum)
-        _move(self.moving_variance, variance, self.momentum)
+        if not recompute.is_recomputing():
+            _move(self.moving_mean, mean, self.momentum)
+            _move(self.moving_variance, variance, self.momentum)
         return outputs
 
     def _group_size(self):

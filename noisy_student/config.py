@@ -103,12 +103,19 @@ class PseudoLabelConfig:
         temperature: Teacher softmax temperature of soft labels, > 0.
         online: Whether the teacher labels inside the step; otherwise its
             stored labels are read.
+        noise_teacher: Whether the online teacher labels with dropout and
+            stochastic depth, and looks at augmented images.
+        dropout: Whether the student's dropout acts on unlabeled images.
+        stochastic_depth: Whether its stochastic depth does.
     """
 
     unlabeled_ratio: float = 0.0
     label_type: str = "hard"
     temperature: float = 1.0
     online: bool = False
+    noise_teacher: bool = False
+    dropout: bool = True
+    stochastic_depth: bool = True
 
     def __post_init__(self):
         require(
@@ -124,6 +131,12 @@ class PseudoLabelConfig:
             self.label_type,
         )
         require(self.temperature > 0, "temperature", "> 0", self.temperature)
+        require(
+            self.online or not self.noise_teacher,
+            "noise_teacher",
+            "False without an online teacher: stored labels are without noise",
+            self.noise_teacher,
+        )
 
     def unlabeled_batch_size(self, batch_size):
         """Returns the unlabeled images that accompany `batch_size` labeled."""
@@ -140,7 +153,16 @@ class StepConfig:
         weight_decay: Coefficient of half the squared norm of the weights.
         normalization: One of `losses.NORMALIZATIONS`.
         pseudo_labels: How unlabeled images enter the loss.
-        seed: Seed of dropout and stochastic depth.
+        label_data_sample_prob: Probability of a labeled image to count in
+            the loss, in (0, 1]; it stands for a smaller labeled batch where
+            every replica needs an image.
+        accumulate_steps: Micro-batches that the batch of a replica is worked
+            through in, >= 1. The gradient is that of the whole batch, but
+            each has its own statistics of batch normalization, and moves the
+            moving ones.
+        recompute_activations: Whether the backward pass computes the insides
+            of the blocks anew, for less memory. It changes no result.
+        seed: Seed of dropout, stochastic depth and the choice of images.
     """
 
     num_classes: int
@@ -148,6 +170,9 @@ class StepConfig:
     weight_decay: float = 1e-5
     normalization: str = "labeled"
     pseudo_labels: PseudoLabelConfig = PseudoLabelConfig()
+    label_data_sample_prob: float = 1.0
+    accumulate_steps: int = 1
+    recompute_activations: bool = False
     seed: int = 0
 
     def __post_init__(self):
@@ -159,6 +184,27 @@ class StepConfig:
         )
         require(
             self.weight_decay >= 0, "weight_decay", ">= 0", self.weight_decay
+        )
+        require(
+            0 < self.label_data_sample_prob <= 1,
+            "label_data_sample_prob",
+            "in (0, 1]",
+            self.label_data_sample_prob,
+        )
+        require(
+            self.accumulate_steps >= 1,
+            "accumulate_steps",
+            ">= 1",
+            self.accumulate_steps,
+        )
+
+    def unlabeled_batch_size(self, batch_size):
+        """Returns the unlabeled images that accompany `batch_size` labeled.
+
+        They follow the labeled images that count, as in the original.
+        """
+        return self.pseudo_labels.unlabeled_batch_size(
+            batch_size * self.label_data_sample_prob
         )
 
 
@@ -324,9 +370,14 @@ class TrainConfig:
             )
 
     @property
+    def counted_batch_size(self):
+        """Labeled images of a step that count in the loss, on average."""
+        return self.batch_size * self.step.label_data_sample_prob
+
+    @property
     def steps_per_epoch(self):
-        """Steps per pass over the labeled images, a float."""
-        return self.num_train_images / self.batch_size
+        """Steps until as many labeled images have counted, a float."""
+        return self.num_train_images / self.counted_batch_size
 
 
 @dataclasses.dataclass(frozen=True)
@@ -341,6 +392,8 @@ class HardwareConfig:
         num_virtual_devices: Splits the CPU into that many replicas, to try
             distributed training without accelerators; 1 does not.
         deterministic: Whether equal seeds must give bit-equal weights.
+        use_bfloat16: Whether networks compute in bfloat16, with float32
+            weights and logits; None does on a TPU.
     """
 
     use_tpu: Optional[bool] = None
@@ -349,6 +402,7 @@ class HardwareConfig:
     gcp_project: Optional[str] = None
     num_virtual_devices: int = 1
     deterministic: bool = False
+    use_bfloat16: Optional[bool] = None
 
     def __post_init__(self):
         require(

@@ -11,6 +11,7 @@ from noisy_student import (
     data_config,
     flag_declarations_data,
     flag_declarations_labelling,
+    flag_declarations_step,
 )
 
 # What needs trained weights.
@@ -57,6 +58,7 @@ def define_training_flags(flag_values):
     _define_schedule_flags(flag_values)
     _define_initialization_flags(flag_values)
     _define_noise_flags(flag_values)
+    flag_declarations_step.define_step_flags(flag_values)
     _define_pseudo_label_flags(flag_values)
     _define_hardware_flags(flag_values)
 
@@ -278,6 +280,7 @@ def _define_online_teacher_flags(flag_values):
         None,
         "Checkpoint or run directory of that teacher.",
     )
+    flag_declarations_step.define_teacher_noise_flags(flag_values)
 
 
 def _define_evaluation_flags(flag_values):

@@ -114,6 +114,7 @@ def _steps_of_epochs(values, num_train_images):
             f"--task_name={values.task_name}, whose records are not counted "
             "before a run."
         )
+    batch_size = values.train_batch_size * values.label_data_sample_prob
     # Rounded: the steps of a preset that was stated in steps are whole.
-    steps = values.train_epochs * num_train_images / values.train_batch_size
+    steps = values.train_epochs * num_train_images / batch_size
     return max(1, int(round(steps, 6)))

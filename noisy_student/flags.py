@@ -133,6 +133,7 @@ def hardware_config(values):
         gcp_project=values.gcp_project,
         num_virtual_devices=values.num_virtual_devices,
         deterministic=values.deterministic,
+        use_bfloat16=values.use_bfloat16,
     )
 
 
@@ -153,6 +154,7 @@ def train_config(values):
             values.augment_name
             if values.unl_aug == "default"
             else values.unl_aug,
+            remove=values.unl_remove_aug,
         ),
         step=_step_config(values, model.num_classes),
         optimizer=config_lib.OptimizerConfig(
@@ -297,13 +299,13 @@ def _data_config(values):
     )
 
 
-def _augment_config(values, name):
+def _augment_config(values, name, *, remove=False):
     return config_lib.AugmentConfig(
         name=AUGMENT_NAMES[_first(name, "none")],
         num_layers=values.randaug_layer,
         magnitude=values.randaug_mag,
         cutout=values.cutout_op,
-        random_crop=not values.remove_aug,
+        random_crop=not (values.remove_aug or remove),
         flip=tasks.get_task(values.task_name).flip,
         fused_decode=_first(values.fused_decode, True),
     )
@@ -317,6 +319,12 @@ def _step_config(values, num_classes):
             "--teacher_softmax_temp must be > 0, or -1 for hard labels. "
             f"Received: {temperature}."
         )
+    online = _teacher_config(values) is not None
+    if values.noise_teacher and not online:
+        raise ValueError(
+            "--noise_teacher needs --teacher_model_name and --unlabel_ratio: "
+            "stored labels were made without noise."
+        )
     return config_lib.StepConfig(
         num_classes=num_classes,
         label_smoothing=values.label_smoothing,
@@ -326,8 +334,14 @@ def _step_config(values, num_classes):
             unlabeled_ratio=values.unlabel_ratio,
             label_type="hard" if hard else "soft",
             temperature=1.0 if hard else temperature,
-            online=_teacher_config(values) is not None,
+            online=online,
+            noise_teacher=values.noise_teacher,
+            dropout=values.unl_dropout,
+            stochastic_depth=values.unl_stochastic_depth,
         ),
+        label_data_sample_prob=values.label_data_sample_prob,
+        accumulate_steps=values.accumulate_steps,
+        recompute_activations=values.recompute_activations,
         seed=values.seed,
     )
 

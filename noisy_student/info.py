@@ -170,10 +170,14 @@ def model_card(model, *, batch_size):
 
 
 def training_card(config, *, num_replicas=1):
-    """Returns the `ModelCard` of a `config.TrainConfig`, for each replica."""
+    """Returns the `ModelCard` of a `config.TrainConfig`.
+
+    That of what one replica works on at a time.
+    """
     images = config.batch_size
-    images += config.step.pseudo_labels.unlabeled_batch_size(images)
-    return model_card(config.model, batch_size=-(-images // num_replicas))
+    images += config.step.unlabeled_batch_size(images)
+    parts = num_replicas * config.step.accumulate_steps
+    return model_card(config.model, batch_size=-(-images // parts))
 
 
 def _architecture(model):

@@ -12,6 +12,9 @@ import tensorflow as tf
 from data_prep import records
 from noisy_student import damaged_records, preprocessing, record_stream
 
+# Sets the draws of a noised teacher's view apart from the student's.
+_TEACHER_SALT = 0x7EAC4E
+
 
 def train_batches(
     config,
@@ -44,7 +47,7 @@ def train_batches(
     replicas = context.num_replicas_in_sync if context else 1
     pipelines = context.num_input_pipelines if context else 1
     per_replica = per_replica_batch_size(config.batch_size, replicas)
-    unlabeled = config.step.pseudo_labels.unlabeled_batch_size(per_replica)
+    unlabeled = config.step.unlabeled_batch_size(per_replica)
     # One dataset element is one replica's batch.
     arguments = {
         "context": context,
@@ -196,14 +199,14 @@ def _unlabeled_batches(config, batch_size, **arguments):
     view = preprocessing.train_view(config.model, config.unlabeled_augment)
     num_classes = config.model.num_classes
     if pseudo.online:
-        teacher_view = preprocessing.eval_view(config.teacher)
+        teacher_view = _teacher_view(config)
 
     def look(serialized, seed):
         if pseudo.online:
             image_bytes = records.parse_unlabeled(serialized)["image_bytes"]
             return {
                 "unlabeled_images": view(image_bytes, seed),
-                "unlabeled_teacher_images": teacher_view(image_bytes),
+                "unlabeled_teacher_images": teacher_view(image_bytes, seed),
             }
         record = records.parse_pseudo_labeled(serialized, num_classes)
         images = {"unlabeled_images": view(record["image_bytes"], seed)}
@@ -214,6 +217,18 @@ def _unlabeled_batches(config, batch_size, **arguments):
 
     kind = "unlabeled" if pseudo.online else "pseudo_labeled"
     return _batches(config, "unlabeled", kind, look, batch_size, **arguments)
+
+
+def _teacher_view(config):
+    """Returns the online teacher's view: (image_bytes, seed) -> pixels."""
+    if not config.step.pseudo_labels.noise_teacher:
+        clean = preprocessing.eval_view(config.teacher)
+        return lambda image_bytes, seed: clean(image_bytes)
+    noised = preprocessing.train_view(config.teacher, config.labeled_augment)
+    # Not the student's crop and operations.
+    return lambda image_bytes, seed: noised(
+        image_bytes, tf.bitwise.bitwise_xor(seed, [_TEACHER_SALT, 0])
+    )
 
 
 def _checked_label(label, num_classes):

@@ -67,6 +67,16 @@ def sharpen(probs, temperature):
     return scaled / tf.reduce_sum(scaled, axis=-1, keepdims=True)
 
 
+def sample_mask(uniform, prob):
+    """Returns which labeled images count, float32 zeros and ones.
+
+    Args:
+        uniform: float32 draws in [0, 1), one of each image.
+        prob: Probability of an image to count, in (0, 1].
+    """
+    return tf.floor(prob + uniform)
+
+
 def noisy_student_loss(
     logits,
     labels,
@@ -79,6 +89,7 @@ def noisy_student_loss(
     hard_pseudo_labels=None,
     temperature=1.0,
     normalization="labeled",
+    labeled_mask=None,
 ):
     """Cross entropy on labeled and pseudo-labeled images.
 
@@ -101,6 +112,9 @@ def noisy_student_loss(
             unlabeled loss to the mean labeled loss, as the original code does;
             `'all'` averages over both parts (the paper's text), which is the
             same divided by `1 + unlabeled_ratio`.
+        labeled_mask: float [num_labeled], 0 for labeled images that do not
+            count (see `sample_mask`). The mean stays one over all labeled
+            images, it is not rescaled. None counts all.
 
     Returns:
         (loss, metrics): a float32 scalar without weight decay, and a dict of
@@ -125,6 +139,7 @@ def noisy_student_loss(
     labeled_loss = _cross_entropy(
         smooth_labels(tf.one_hot(labels, num_classes), label_smoothing),
         labeled_logits,
+        labeled_mask,
     )
     metrics = {
         "labeled_accuracy": _agreement(labeled_logits, labels),
@@ -189,12 +204,11 @@ def _unlabeled_loss(
     return loss, metrics
 
 
-def _cross_entropy(targets, logits):
-    return tf.reduce_mean(
-        tf.nn.softmax_cross_entropy_with_logits(
-            labels=tf.stop_gradient(targets), logits=logits
-        )
+def _cross_entropy(targets, logits, mask=None):
+    by_image = tf.nn.softmax_cross_entropy_with_logits(
+        labels=tf.stop_gradient(targets), logits=logits
     )
+    return tf.reduce_mean(by_image if mask is None else by_image * mask)
 
 
 def _agreement(logits, labels):

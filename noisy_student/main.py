@@ -28,10 +28,12 @@ def main(flag_values):
         _describe(run)
         return
     # TensorFlow is imported only now: a wrong flag must not wait for it.
+    from noisy_student import precision
     from noisy_student import strategy as strategy_lib
 
     # First: devices cannot be configured once TensorFlow has read a record.
     strategy = strategy_lib.create_strategy(run.hardware)
+    precision.set_policy(run.hardware, strategy)
     run = dataclasses.replace(run, train=preflight.check_data(run))
     _MODES[run.mode](run, strategy)
 

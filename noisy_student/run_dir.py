@@ -16,6 +16,9 @@ from absl import logging
 from data_prep import class_names, files
 from noisy_student import config as config_lib
 
+# Settings that may differ between the parts of one run.
+_CHANGES_NO_STEP = ("max_damaged_fraction", "recompute_activations")
+
 _PACKAGES = ("tensorflow", "tf_keras", "keras", "numpy")
 
 
@@ -65,7 +68,7 @@ def _what_matters(values):
         return {
             name: _what_matters(value)
             for name, value in values.items()
-            if name != "max_damaged_fraction"
+            if name not in _CHANGES_NO_STEP
         }
     if isinstance(values, list):
         return list(map(_what_matters, values))

@@ -24,6 +24,7 @@ from noisy_student import report as report_lib
 _OFFLINE = {
     "teacher_model_name": None,
     "teacher_model_path": None,
+    "noise_teacher": False,
     "steps_per_eval": 1,
 }
 
@@ -235,10 +236,12 @@ def run(config, hardware):
     report = run_dir.read_report(config.work_dir)
     if report is None:
         # TensorFlow is imported only now: a finished run needs none.
+        from noisy_student import precision
         from noisy_student import strategy as strategy_lib
 
         # First: devices cannot be configured once TensorFlow read a record.
         strategy = strategy_lib.create_strategy(hardware)
+        precision.set_policy(hardware, strategy)
         _check_data(config)
     run_dir.claim(config.work_dir, config_lib.to_dict(config))
     if report is None:

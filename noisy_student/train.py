@@ -1,10 +1,19 @@
 """What a run changes, and the step that changes it, on any replicas."""
 
+import contextlib
+
 import tensorflow as tf
 
 import efficientnet
 from noisy_student import losses
 from noisy_student import moving_average as moving_average_lib
+
+# Set the draws of the labeled images that count, and of a noised teacher,
+# apart from the student's noise.
+_SAMPLE_SALT = 0x5A3B1E
+_TEACHER_SALT = 0x7EAC4E
+# Between the seeds of a replica's micro-batches.
+_PART_STRIDE = 15485863
 
 
 class TrainState(tf.Module):
@@ -51,11 +60,15 @@ def create_state(model, optimizer, moving_average_decay=0.9999):
 
 def metric_names(config):
     """Returns the names of the metrics `train_step` returns."""
+    return _gradient_metric_names(config) + ("learning_rate",)
+
+
+def _gradient_metric_names(config):
     pseudo = config.pseudo_labels
     return losses.metric_names(
         has_unlabeled=pseudo.unlabeled_ratio > 0,
         soft_labels=pseudo.label_type == "soft",
-    ) + ("loss", "learning_rate")
+    ) + ("loss",)
 
 
 def train_step(state, batch, config, teacher=None):
@@ -68,8 +81,8 @@ def train_step(state, batch, config, teacher=None):
             unlabeled images `unlabeled_images`, likewise, and one of
             `unlabeled_probs` float [u, classes] (the teacher's stored
             distribution), `unlabeled_labels` int [u] (stored hard labels),
-            `unlabeled_teacher_images` float [u, th, tw, 3] (clean images for
-            the online teacher).
+            `unlabeled_teacher_images` float [u, th, tw, 3] (what the online
+            teacher sees: clean images, or noised with `noise_teacher`).
         config: `config.StepConfig`.
         teacher: The online teacher, a `tf.keras.Model`; None with stored
             labels.
@@ -92,13 +105,86 @@ def train_step(state, batch, config, teacher=None):
     }
 
 
+def check_micro_batches(config, num_labeled):
+    """Checks that `accumulate_steps` divides a replica's batch.
+
+    Args:
+        config: `config.StepConfig`.
+        num_labeled: Labeled images of one replica.
+
+    Raises:
+        ValueError: If it does not.
+    """
+    num_unlabeled = config.unlabeled_batch_size(num_labeled)
+    if num_labeled % config.accumulate_steps or (
+        num_unlabeled % config.accumulate_steps
+    ):
+        raise ValueError(
+            "`accumulate_steps` must divide the labeled and the unlabeled "
+            f"images of a replica, {num_labeled} and {num_unlabeled}. "
+            f"Received: {config.accumulate_steps}."
+        )
+
+
 def _replica_step(state, batch, config, teacher):
     replica = tf.distribute.get_replica_context()
-    model = state.model
     learning_rate = _learning_rate(state.optimizer)
-    images, pseudo_labels = _inputs(batch, config, teacher)
+    seed = _noise_seed(state, config, replica)
+    gradients, metrics = _accumulated_gradients(
+        state.model, batch, config, teacher, seed
+    )
+    gradients = replica.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
+    state.optimizer.apply_gradients(
+        zip(gradients, state.model.trainable_variables),
+        skip_gradients_aggregation=True,
+    )
+    state.moving_average.update(state.model, state.step)
+    return {**metrics, "learning_rate": learning_rate}
+
+
+def _accumulated_gradients(model, batch, config, teacher, seed):
+    """Returns `_gradients` averaged over the micro-batches of a replica."""
+    num_parts = config.accumulate_steps
+    if num_parts == 1:
+        return _gradients(model, batch, config, teacher, seed)
+    check_micro_batches(config, batch["labeled_images"].shape[0])
+    parts = {
+        name: tf.reshape(
+            value,
+            [num_parts, value.shape[0] // num_parts, *value.shape[1:]],
+        )
+        for name, value in batch.items()
+    }
+
+    def add_part(index, sums):
+        values = _gradients(
+            model,
+            {name: value[index] for name, value in parts.items()},
+            config,
+            teacher,
+            seed + tf.stack([_PART_STRIDE * index, 0]),
+        )
+        return index + 1, tf.nest.map_structure(tf.add, sums, values)
+
+    zeros = (
+        [tf.zeros(v.shape, v.dtype) for v in model.trainable_variables],
+        {name: tf.constant(0.0) for name in _gradient_metric_names(config)},
+    )
+    # A loop, not its steps one by one: only then no two of them overlap.
+    _, sums = tf.while_loop(
+        lambda index, _: index < num_parts,
+        add_part,
+        (tf.constant(0), zeros),
+        parallel_iterations=1,
+    )
+    return tf.nest.map_structure(lambda value: value / num_parts, sums)
+
+
+def _gradients(model, batch, config, teacher, seed):
+    """Returns (this replica's share of the gradients, metrics)."""
+    images, pseudo_labels = _inputs(batch, config, teacher, seed)
     with tf.GradientTape() as tape:
-        with efficientnet.noise_seed(_noise_seed(state, config, replica)):
+        with _student_context(batch, config, seed):
             logits = model(images, training=True)
         data_loss, metrics = losses.noisy_student_loss(
             logits,
@@ -108,6 +194,7 @@ def _replica_step(state, batch, config, teacher):
             unlabeled_ratio=config.pseudo_labels.unlabeled_ratio,
             label_smoothing=config.label_smoothing,
             normalization=config.normalization,
+            labeled_mask=_labeled_mask(batch, config, seed),
             **pseudo_labels,
         )
         loss = data_loss + losses.weight_decay(
@@ -115,19 +202,28 @@ def _replica_step(state, batch, config, teacher):
         )
         # Replicas' batches have equal sizes: the sum of their gradients is
         # that of the mean over the global batch.
+        replica = tf.distribute.get_replica_context()
         scaled_loss = loss / replica.num_replicas_in_sync
-    variables = model.trainable_variables
-    gradients = replica.all_reduce(
-        tf.distribute.ReduceOp.SUM, tape.gradient(scaled_loss, variables)
-    )
-    state.optimizer.apply_gradients(
-        zip(gradients, variables), skip_gradients_aggregation=True
-    )
-    state.moving_average.update(model, state.step)
-    return {**metrics, "loss": loss, "learning_rate": learning_rate}
+    gradients = tape.gradient(scaled_loss, model.trainable_variables)
+    return gradients, {**metrics, "loss": loss}
 
 
-def _inputs(batch, config, teacher):
+@contextlib.contextmanager
+def _student_context(batch, config, seed):
+    """What the student is called in: its noise, and what it keeps."""
+    num_labeled = batch["labeled_images"].shape[0]
+    pseudo = config.pseudo_labels
+    noise = efficientnet.noise_seed(
+        seed,
+        dropout_rows=None if pseudo.dropout else num_labeled,
+        stochastic_depth_rows=None if pseudo.stochastic_depth else num_labeled,
+    )
+    recompute = efficientnet.recompute_activations(config.recompute_activations)
+    with noise, recompute:
+        yield
+
+
+def _inputs(batch, config, teacher, seed):
     """Returns (images, keyword arguments that give the loss its labels)."""
     pseudo = config.pseudo_labels
     labeled_images = tf.cast(batch["labeled_images"], tf.float32)
@@ -139,9 +235,8 @@ def _inputs(batch, config, teacher):
     images = tf.concat([labeled_images, unlabeled_images], axis=0)
     soft = pseudo.label_type == "soft"
     if teacher is not None:
-        logits = tf.cast(
-            teacher(batch["unlabeled_teacher_images"], training=False),
-            tf.float32,
+        logits = _teacher_logits(
+            teacher, batch["unlabeled_teacher_images"], config, seed
         )
         if not soft:
             return images, {"hard_pseudo_labels": tf.argmax(logits, axis=-1)}
@@ -153,10 +248,34 @@ def _inputs(batch, config, teacher):
     return images, {"pseudo_probs": probs, "temperature": pseudo.temperature}
 
 
+def _teacher_logits(teacher, images, config, seed):
+    with contextlib.ExitStack() as stack:
+        if config.pseudo_labels.noise_teacher:
+            # Its layers have the names, and would draw as, the student's.
+            seed = tf.bitwise.bitwise_xor(seed, [_TEACHER_SALT, 0])
+            stack.enter_context(
+                efficientnet.noise_seed(seed, at_inference=True)
+            )
+        return tf.cast(teacher(images, training=False), tf.float32)
+
+
 def _noise_seed(state, config, replica):
     step = tf.cast(state.step, tf.int32)
     replica_id = tf.cast(replica.replica_id_in_sync_group, tf.int32)
     return tf.stack([config.seed + 7919 * replica_id, step])
+
+
+def _labeled_mask(batch, config, seed):
+    """Returns which labeled images count, None for all."""
+    prob = config.label_data_sample_prob
+    if prob == 1:
+        return None
+    # Not the draws of a layer, which folds its name in at the same place.
+    own_seed = tf.bitwise.bitwise_xor(seed, [_SAMPLE_SALT, 0])
+    uniform = tf.random.stateless_uniform(
+        [batch["labeled_images"].shape[0]], own_seed
+    )
+    return losses.sample_mask(uniform, prob)
 
 
 def _learning_rate(optimizer):

@@ -6,6 +6,7 @@ import tensorflow as tf
 from absl import logging
 
 from data_prep import progress
+from efficientnet import normalization
 from noisy_student import (
     checkpoints,
     damaged_records,
@@ -28,6 +29,8 @@ def build_optimizer(config):
         decay_epochs = schedules.decay_epochs_for_final_rate(
             settings.base_learning_rate,
             settings.final_base_lr,
+            # The original's epochs here are of all labeled images, also of
+            # those that `label_data_sample_prob` masks.
             train_epochs=(settings.start_step + config.train_steps)
             * config.batch_size
             / config.num_train_images,
@@ -36,7 +39,7 @@ def build_optimizer(config):
     return optimizers.RMSprop(
         schedules.WarmupExponentialDecay(
             schedules.scaled_learning_rate(
-                settings.base_learning_rate, config.batch_size
+                settings.base_learning_rate, config.counted_batch_size
             ),
             steps_per_epoch=config.steps_per_epoch,
             decay_epochs=decay_epochs,
@@ -59,9 +62,29 @@ def check(config, strategy):
                 f"--{flag}={blocks}: {config.model.model_name} has "
                 f"{num_blocks} blocks."
             )
-    input_pipeline.per_replica_batch_size(
+    per_replica = input_pipeline.per_replica_batch_size(
         config.batch_size, strategy.num_replicas_in_sync
     )
+    train.check_micro_batches(config.step, per_replica)
+    _check_groups(config, strategy)
+
+
+def _check_groups(config, strategy):
+    group_size = normalization.replicas_per_group(
+        config.model.num_shards_per_group, strategy.num_replicas_in_sync
+    )
+    # `MirroredStrategy` reduces in no loop inside a replica, and each
+    # micro-batch would have to.
+    if (
+        config.step.accumulate_steps > 1
+        and group_size > 1
+        and not isinstance(strategy, tf.distribute.TPUStrategy)
+    ):
+        raise ValueError(
+            f"--accumulate_steps={config.step.accumulate_steps} needs a TPU "
+            f"where {group_size} replicas share their batch statistics: give "
+            "--num_shards_per_group=1."
+        )
 
 
 def run(config, strategy, model_dir, *, evaluate=False):

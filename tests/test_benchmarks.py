@@ -10,6 +10,7 @@ import pytest
 import tensorflow as tf
 
 from benchmarks import model as model_benchmark
+from benchmarks import train_step as train_step_benchmark
 
 ROOT = pathlib.Path(__file__).parent.parent
 
@@ -79,4 +80,35 @@ def test_memory_is_given_over_the_level_after_importing_tensorflow():
     assert line == (
         "L2: built in 12.3 s; peak 1.90 GB, 1.40 GB over the 0.50 GB "
         "after importing TensorFlow, 1.40 times its 1.00 GB of weights"
+    )
+
+
+def small_network(batch):
+    inputs = tf.keras.Input(batch["labeled_images"].shape[1:])
+    outputs = tf.keras.layers.GlobalAveragePooling2D()(inputs)
+    return tf.keras.Model(inputs, tf.keras.layers.Dense(1000)(outputs))
+
+
+def test_our_step_and_the_bare_one_take_the_same_steps(monkeypatch):
+    monkeypatch.setattr(train_step_benchmark, "_b0", small_network)
+    batch = train_step_benchmark.make_batch(8, 4)
+    losses = []
+    for make in (
+        train_step_benchmark.our_steps,
+        train_step_benchmark.bare_steps,
+    ):
+        tf.keras.utils.set_random_seed(0)
+        run = make(batch)
+        losses.append([run(1) for _ in range(3)])
+    np.testing.assert_allclose(*losses, rtol=1e-5)
+    assert losses[0][0] != losses[0][2]
+
+
+def test_a_step_is_printed_with_its_ratio(capsys):
+    times = np.array([[2.0, 1.0], [2.0, 1.0]])
+    train_step_benchmark.print_ratio("B0 step", "bare", times, steps=2)
+    assert re.fullmatch(
+        r"B0 step, TensorFlow 2\.\S+: ours 1000 ms, bare 500 ms; ratio 2\.000 "
+        r"\(middle half 2\.000 to 2\.000, 2 runs\)\n",
+        capsys.readouterr().out,
     )

@@ -237,6 +237,30 @@ def test_both_of_two_replicas_normalize_as_one(strategy):
     assert_groups_equal_single_replicas(results, 2)
 
 
+def test_the_statistics_of_a_group_equal_those_by_hand(strategy):
+    with strategy.scope():
+        layer = normalization.BatchNorm(num_shards_per_group=-2, epsilon=0.25)
+        layer.build([None, None, None, 1])
+    # One replica sees 1 and 3, the other 5 and 7: mean 4, mean square 21.
+    pixels = strategy.experimental_distribute_values_from_function(
+        lambda context: tf.reshape(
+            [1.0, 3.0] if context.replica_id_in_sync_group == 0 else [5.0, 7.0],
+            [2, 1, 1, 1],
+        )
+    )
+    step = tf.function(
+        lambda: strategy.run(layer, (pixels,), {"training": True})
+    )
+    outputs = np.concatenate(strategy.experimental_local_results(step()))
+    deviation = np.sqrt(21 - 4**2 + 0.25)
+    np.testing.assert_allclose(
+        outputs.ravel(), np.array([-3, -1, 1, 3]) / deviation, rtol=1e-6
+    )
+    # A hundredth of the way from 0 to 4 and from 1 to 5.
+    np.testing.assert_allclose(layer.moving_mean, [0.04], rtol=1e-5)
+    np.testing.assert_allclose(layer.moving_variance, [1.04], rtol=1e-6)
+
+
 def test_the_statistics_of_a_group_are_float32_in_mixed_precision(strategy):
     with strategy.scope():
         layer = normalization.BatchNorm(

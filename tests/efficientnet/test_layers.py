@@ -1,6 +1,7 @@
 """Initial values, squeeze-excite, and the block."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import tensorflow as tf
 
 import efficientnet
 from efficientnet import layers
+from tests import golden_data
 
 BATCH_NORM = {"batch_norm_momentum": 0.99, "batch_norm_epsilon": 1e-3}
 BLOCK = efficientnet.BlockConfig(1, 3, 1, 6, 8, 8)
@@ -50,6 +52,19 @@ def test_initializers_draw_afresh_and_survive_serialization(initializer_class):
     )
     assert isinstance(restored, initializer_class)
     assert restored.seed == 7
+
+
+def test_the_kernels_of_b0_start_as_wide_as_the_originals():
+    path = golden_data.path("efficientnet_initial_stddevs.json")
+    stddevs = json.loads(path.read_text())
+    model = efficientnet.build_model("efficientnet-b0")
+    kernels = [w for w in model.weights if "kernel" in w.name]
+    assert len(kernels) == len(stddevs)
+    for kernel in kernels:
+        expected = stddevs[kernel.name.split(":")[0]]
+        # Five standard errors of the two of a normal distribution.
+        tolerance = 5 / np.sqrt(np.prod(kernel.shape))
+        assert np.std(kernel) == pytest.approx(expected, rel=tolerance)
 
 
 def test_pixels_are_normalized_by_channel():

@@ -138,6 +138,55 @@ def test_a_model_is_deterministic_under_a_seed_only():
     assert np.any(first != model(images, training=True))
 
 
+@pytest.mark.parametrize(
+    "layer,rows",
+    list(zip(layers(), ("stochastic_depth_rows", "dropout_rows"))),
+    ids=lambda value: getattr(value, "name", value),
+)
+@pytest.mark.parametrize("num_rows", [0, 100, 256])
+def test_noise_can_be_left_to_the_first_examples(layer, rows, num_rows):
+    inputs = tf.random.normal([256, 2, 4])
+    everywhere = call_seeded(layer, inputs, [1, 2])
+    assert np.any(everywhere[100:] != inputs[100:])
+    with efficientnet.noise_seed([1, 2], **{rows: num_rows}):
+        outputs = layer(inputs, training=True)
+    np.testing.assert_array_equal(outputs[:num_rows], everywhere[:num_rows])
+    np.testing.assert_array_equal(outputs[num_rows:], inputs[num_rows:])
+
+
+def test_the_rows_of_dropout_are_not_those_of_stochastic_depth():
+    inputs = tf.ones([256, 4])
+    depth, dropout = layers()
+    with efficientnet.noise_seed([1, 2], dropout_rows=0):
+        assert np.any(depth(inputs, training=True) != inputs)
+        assert np.all(dropout(inputs, training=True) == inputs)
+
+
+@pytest.mark.parametrize("layer", layers(), ids=lambda layer: layer.name)
+@pytest.mark.parametrize("trainable", [True, False])
+def test_layers_can_make_the_noise_of_training_at_inference(layer, trainable):
+    inputs = tf.ones([256, 4])
+    expected = call_seeded(layer, inputs, [1, 2])
+    layer.trainable = trainable
+    with efficientnet.noise_seed([1, 2], at_inference=True):
+        outputs = layer(inputs, training=False)
+    np.testing.assert_array_equal(outputs, expected)
+
+
+def test_a_model_with_noise_at_inference_keeps_its_statistics():
+    model = helpers.build_tiny(small_image=True)
+    model.trainable = False
+    before = model.get_weights()
+    images = tf.random.uniform([8, 32, 32, 3], 0, 255)
+    clean = model(images, training=False)
+    with efficientnet.noise_seed([1, 2], at_inference=True):
+        noised = model(images, training=False)
+    assert np.any(noised != clean)
+    np.testing.assert_array_equal(model(images, training=False), clean)
+    for old, new in zip(before, model.get_weights()):
+        np.testing.assert_array_equal(old, new)
+
+
 def test_contexts_nest_and_end():
     layer = noise.StochasticDepth(0.5, name="depth")
     inputs = tf.ones([256, 4])

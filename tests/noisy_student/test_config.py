@@ -64,6 +64,18 @@ def train_config(**changes):
             -1.0,
         ),
         (
+            lambda v: config.StepConfig(
+                num_classes=2, label_data_sample_prob=v
+            ),
+            "label_data_sample_prob",
+            0.0,
+        ),
+        (
+            lambda v: config.StepConfig(num_classes=2, accumulate_steps=v),
+            "accumulate_steps",
+            0,
+        ),
+        (
             lambda v: config.OptimizerConfig(final_base_lr=v),
             "final_base_lr",
             0.5,
@@ -102,16 +114,38 @@ def test_an_online_teacher_needs_a_network():
         train_config(step=step)
 
 
+def test_a_noised_teacher_must_be_an_online_one():
+    with pytest.raises(ValueError, match="`noise_teacher` must be False"):
+        config.PseudoLabelConfig(unlabeled_ratio=1, noise_teacher=True)
+
+
 def test_unlabeled_batch_is_rounded_up_as_in_the_original():
     pseudo = config.PseudoLabelConfig(unlabeled_ratio=0.6)
     assert pseudo.unlabeled_batch_size(4) == 3
     assert config.PseudoLabelConfig().unlabeled_batch_size(4) == 0
 
 
+def test_unlabeled_images_accompany_the_labeled_ones_that_count():
+    step = config.StepConfig(
+        num_classes=10,
+        label_data_sample_prob=0.25,
+        pseudo_labels=config.PseudoLabelConfig(unlabeled_ratio=14),
+    )
+    assert step.unlabeled_batch_size(8) == 28
+    assert step.unlabeled_batch_size(1) == 4
+
+
 def test_epochs_count_labeled_images_only():
     assert (
         train_config(batch_size=4, num_train_images=10).steps_per_epoch == 2.5
     )
+
+
+def test_epochs_count_labeled_images_that_count_in_the_loss():
+    sampled = config.StepConfig(num_classes=10, label_data_sample_prob=0.25)
+    run = train_config(batch_size=64, num_train_images=320, step=sampled)
+    assert run.counted_batch_size == 16
+    assert run.steps_per_epoch == 20
 
 
 def test_a_model_config_survives_json():

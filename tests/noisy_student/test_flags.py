@@ -43,6 +43,9 @@ NON_DEFAULT = {
     "train_last_step_num": 7,
     "train_ratio": 2.0,
     "train_batch_size": 12,
+    "label_data_sample_prob": 0.5,
+    "accumulate_steps": 2,
+    "recompute_activations": True,
     "base_learning_rate": 0.1,
     "final_base_lr": 0.001,
     "warmup_epochs": 0.0,
@@ -66,12 +69,16 @@ NON_DEFAULT = {
     "randaug_layer": 1,
     "cutout_op": False,
     "remove_aug": True,
+    "unl_remove_aug": True,
+    "unl_dropout": False,
+    "unl_stochastic_depth": False,
     "dropout_rate": 0.0,
     "stochastic_depth_rate": 0.0,
     "unlabel_ratio": 3.0,
     "teacher_softmax_temp": 1.0,
     "teacher_model_name": "efficientnet-b2",
     "teacher_model_path": "teacher",
+    "noise_teacher": True,
     "loss_normalization": "all",
     "checkpoint": "ckpt",
     "use_ema": False,
@@ -92,6 +99,7 @@ NON_DEFAULT = {
     "gcp_project": "project",
     "num_virtual_devices": 2,
     "deterministic": True,
+    "use_bfloat16": True,
 }
 # What a flag needs beside it to have a meaning.
 COMPANIONS = {
@@ -107,6 +115,11 @@ COMPANIONS = {
     "teacher_model_path": [
         "--unlabel_ratio=1",
         "--teacher_model_name=efficientnet-b0",
+    ],
+    "noise_teacher": [
+        "--unlabel_ratio=1",
+        "--teacher_model_name=efficientnet-b0",
+        "--teacher_model_path=t",
     ],
 }
 
@@ -395,6 +408,21 @@ def test_a_fresh_classifier_freezes_batch_norm_unless_told_otherwise():
     assert parsed_config(*init).train.freeze == config_lib.FreezeConfig()
 
 
+def test_noise_of_unlabeled_images_alone_is_removed():
+    train = parsed_config(
+        "--augment_name=v1",
+        "--unl_remove_aug",
+        "--nounl_dropout",
+        "--nounl_stochastic_depth",
+    ).train
+    assert train.labeled_augment.random_crop
+    assert not train.unlabeled_augment.random_crop
+    assert not train.step.pseudo_labels.dropout
+    assert not train.step.pseudo_labels.stochastic_depth
+    # The student's own rates stay.
+    assert train.model.dropout_rate is None
+
+
 def test_advprop_scales_pixels_to_one():
     model = parsed_config("--advprop_preprocessing", "--task_name=svhn").train
     assert model.model.mean_rgb == model.model.stddev_rgb == (127.5,) * 3
@@ -453,6 +481,10 @@ def test_soft_and_hard_labels_follow_the_temperature():
         (
             ["--teacher_model_name=efficientnet-b0", "--unlabel_ratio=1"],
             "needs --teacher_model_path",
+        ),
+        (
+            ["--noise_teacher", "--unlabel_ratio=1"],
+            "--noise_teacher needs --teacher_model_name.*stored labels",
         ),
         (["--final_base_lr=1"], "`final_base_lr`.*Received: 1.0"),
     ],

@@ -65,24 +65,45 @@ def test_hard_batches_hold_the_stored_label(data_dir):
     assert "unlabeled_probs" not in batch
 
 
-def test_online_batches_hold_the_clean_view_at_the_teachers_size(data_dir):
+def online_config(data_dir, **switches):
+    """Returns a run with a teacher of another image size in the step."""
     base = soft_config(data_dir)
-    train_config = dataclasses.replace(
+    pseudo = dataclasses.replace(
+        base.step.pseudo_labels, online=True, **switches
+    )
+    return dataclasses.replace(
         base,
         data=dataclasses.replace(base.data, unlabel_split="unlabeled"),
-        step=dataclasses.replace(
-            base.step,
-            pseudo_labels=dataclasses.replace(
-                base.step.pseudo_labels, online=True
-            ),
-        ),
+        step=dataclasses.replace(base.step, pseudo_labels=pseudo),
         teacher=dataclasses.replace(
             fixtures.MODEL, small_image=False, image_size=24
         ),
     )
-    batch = batches_of(train_config, 1)[0]
+
+
+def test_online_batches_hold_the_clean_view_at_the_teachers_size(data_dir):
+    batch = batches_of(online_config(data_dir), 1)[0]
     assert batch["unlabeled_teacher_images"].shape == (8, 24, 24, 3)
     assert batch["unlabeled_images"].shape == (8, 16, 16, 3)
+
+
+def test_a_noised_teacher_sees_augmented_images_of_its_own(data_dir):
+    clean = online_config(data_dir)
+    noised = online_config(data_dir, noise_teacher=True)
+    same_size = dataclasses.replace(noised, teacher=noised.model)
+    (expected,), (batch,), (alike,) = (
+        batches_of(run, 1) for run in (clean, noised, same_size)
+    )
+    np.testing.assert_array_equal(
+        batch["unlabeled_images"], expected["unlabeled_images"]
+    )
+    images = batch["unlabeled_teacher_images"]
+    assert images.shape == (8, 24, 24, 3)
+    assert np.any(images != expected["unlabeled_teacher_images"])
+    # Not the student's draws either.
+    assert np.any(
+        alike["unlabeled_teacher_images"] != alike["unlabeled_images"]
+    )
 
 
 def test_batches_continue_where_a_run_stopped(data_dir):

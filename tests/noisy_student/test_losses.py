@@ -19,12 +19,7 @@ METRICS = {
     "unl/target_prob": "pseudo_label_confidence",
     "train/data_loss": "data_loss",
 }
-# The masked labeled loss (`label_data_sample_prob`) is not offered here.
-NAMES = sorted(
-    name
-    for name in CASES
-    if name != "_weight_decay" and not name.startswith("sampleprob")
-)
+NAMES = sorted(name for name in CASES if name != "_weight_decay")
 
 
 def run_case(name):
@@ -49,6 +44,11 @@ def run_case(name):
         else:
             pseudo["pseudo_probs"] = teacher
             pseudo["temperature"] = case["teacher_softmax_temp"]
+    mask = None
+    if "random_uniform" in array:
+        mask = losses.sample_mask(
+            array["random_uniform"], case["label_data_sample_prob"]
+        )
     logits = tf.constant(array["student_logits"])
     with tf.GradientTape() as tape:
         tape.watch(logits)
@@ -59,6 +59,7 @@ def run_case(name):
             num_classes=case["num_classes"],
             unlabeled_ratio=case["unlabel_ratio"],
             label_smoothing=case["label_smoothing"],
+            labeled_mask=mask,
             **pseudo,
         )
     expected_gradient = array["grad_train_loss_wrt_student_logits"]
@@ -83,6 +84,48 @@ def test_loss_metrics_and_gradient_equal_the_original(name):
     np.testing.assert_allclose(
         gradient, expected_gradient, rtol=1e-4, atol=1e-7
     )
+
+
+def decay_of(part, rate):
+    """Returns the decay of the golden variables of a part, all but norms."""
+    prefix = f"vars/{part}/"
+    variables = [
+        tf.Variable(GOLDEN[key], name=key[len(prefix) :])
+        for key in GOLDEN.files
+        if key.startswith(prefix) and "/moving_" not in key
+    ]
+    return float(losses.weight_decay(variables, rate))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_loss_with_weight_decay_equals_the_original(name):
+    case = CASES[name]
+    loss, *_ = run_case(name)
+    expected = case["metrics"]["train/loss"]
+    if case["teacher_in_graph"]:
+        # The original decays the teacher's variables in the reported loss.
+        expected -= decay_of("teacher", case["weight_decay"])
+    np.testing.assert_allclose(
+        loss + decay_of("student", case["weight_decay"]), expected, rtol=1e-5
+    )
+
+
+def test_all_seventeen_cases_of_the_original_are_compared():
+    assert len(NAMES) == 17
+
+
+def test_images_that_do_not_count_are_zeros_in_the_same_mean():
+    logits = tf.constant([[2.0, 0.0], [0.0, 1.0], [3.0, 1.0], [0.5, 0.1]])
+    mask = losses.sample_mask(tf.constant([0.1, 0.74, 0.76, 0.99]), 0.25)
+    np.testing.assert_array_equal(mask, [0, 0, 1, 1])
+    arguments = {"num_classes": 2, "label_smoothing": 0}
+    masked, _ = losses.noisy_student_loss(
+        logits, [0, 1, 1, 0], num_labeled=4, labeled_mask=mask, **arguments
+    )
+    counted, _ = losses.noisy_student_loss(
+        logits[2:], [1, 0], num_labeled=2, **arguments
+    )
+    np.testing.assert_allclose(masked, counted * 2 / 4, rtol=1e-6)
 
 
 def test_metric_names_are_known_before_anything_is_computed():

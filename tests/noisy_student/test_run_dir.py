@@ -19,6 +19,15 @@ def test_another_config_is_refused_with_the_difference(tmp_path):
         run_dir.claim(str(tmp_path), {"a": 1, "b": {"c": 3}})
 
 
+@pytest.mark.parametrize(
+    "name", ["max_damaged_fraction", "recompute_activations"]
+)
+def test_settings_that_change_no_step_may_change(tmp_path, name):
+    run_dir.claim(str(tmp_path), {"step": {name: 0}})
+    (tmp_path / "checkpoint").touch()
+    run_dir.claim(str(tmp_path), {"step": {name: 1}})
+
+
 def test_a_run_that_came_to_nothing_may_be_claimed_anew(tmp_path):
     run_dir.claim(str(tmp_path), {"a": 1})
     run_dir.claim(str(tmp_path), {"a": 2})

@@ -3,8 +3,10 @@ import json
 import numpy as np
 import pytest
 import tensorflow as tf
+from absl import flags
 
-from noisy_student import schedules
+from noisy_student import flags as flags_lib
+from noisy_student import schedules, train_loop
 from tests import golden_data
 
 GOLDEN = np.load(golden_data.path("lr_schedule_ns.npz"))
@@ -22,6 +24,24 @@ def test_rates_equal_the_original(name):
         warmup_epochs=case["warmup_epochs"],
         start_step=case["start_from_step"],
     )
+    steps = GOLDEN[f"{name}/steps"]
+    np.testing.assert_allclose(
+        schedule(tf.constant(steps)), GOLDEN[f"{name}/lr"], rtol=1e-5
+    )
+
+
+WHOLE_RUNS = sorted(n for n in CASES if not CASES[n]["start_from_step"])
+
+
+@pytest.mark.parametrize("name", WHOLE_RUNS)
+def test_a_run_of_the_originals_flags_has_its_rates(name):
+    case = CASES[name]
+    flag_values = flags.FlagValues()
+    flags_lib.define_flags(flag_values)
+    flag_values(["program", *(f"--{k}={v}" for k, v in case["flags"].items())])
+    config = flags_lib.config_from_flags(flag_values).train
+    schedule = train_loop.build_optimizer(config)._learning_rate
+    assert config.steps_per_epoch == pytest.approx(case["steps_per_epoch"])
     steps = GOLDEN[f"{name}/steps"]
     np.testing.assert_allclose(
         schedule(tf.constant(steps)), GOLDEN[f"{name}/lr"], rtol=1e-5

@@ -3,9 +3,17 @@ import pytest
 import tensorflow as tf
 
 import efficientnet
-from noisy_student import config, moving_average, optimizers, schedules, train
+from noisy_student import (
+    config,
+    losses,
+    moving_average,
+    optimizers,
+    schedules,
+    train,
+)
 from tests import golden_data
 from tests import replicas as replicas_lib
+from tests.noisy_student import networks
 
 GOLDEN = np.load(golden_data.path("train_steps_tiny.npz"))
 METRICS = {
@@ -142,6 +150,118 @@ def test_noise_depends_on_the_seed_and_the_step_alone():
     )
     np.testing.assert_array_equal(first, again)
     assert np.abs(first - other).max() > 1e-4
+
+
+def small_state(seed=0, **overrides):
+    """Returns the state of a network of two blocks, without noise."""
+    tf.keras.utils.set_random_seed(seed)
+    return train.create_state(
+        networks.two_blocks(**overrides), optimizers.RMSprop(0.01)
+    )
+
+
+def test_the_labeled_images_that_count_depend_on_seed_and_step_alone():
+    def losses_of_two_steps(prob, seed):
+        settings = config.StepConfig(
+            num_classes=4, label_data_sample_prob=prob, seed=seed
+        )
+        state, batch = small_state(), networks.batch(16)
+        # At a rate of zero both steps see the same weights.
+        state.optimizer.learning_rate.assign(0.0)
+        return [
+            float(train.train_step(state, batch, settings)["labeled_loss"])
+            for _ in range(2)
+        ]
+
+    (all_count, _), masked = (
+        losses_of_two_steps(1, 1),
+        losses_of_two_steps(0.5, 1),
+    )
+    assert masked == losses_of_two_steps(0.5, 1)
+    assert masked != losses_of_two_steps(0.5, 2)
+    assert masked[0] != masked[1]
+    assert 0 < max(masked) < all_count
+
+
+def noisy_logits(monkeypatch, **switches):
+    """Returns the training logits of a step with all noise, [12, classes].
+
+    Frozen batch norm keeps the rows of a batch apart.
+    """
+    seen = []
+    real = losses.noisy_student_loss
+
+    def loss(logits, *args, **kwargs):
+        seen.append(logits.numpy())
+        return real(logits, *args, **kwargs)
+
+    monkeypatch.setattr(losses, "noisy_student_loss", loss)
+    state = small_state(survival_prob=0.5, dropout_rate=0.5)
+    efficientnet.freeze_batch_norm(state.model)
+    pseudo = config.PseudoLabelConfig(
+        unlabeled_ratio=2, label_type="soft", **switches
+    )
+    settings = config.StepConfig(num_classes=4, pseudo_labels=pseudo)
+    batch = networks.batch(4, 8)
+    images = tf.concat(
+        [batch["labeled_images"], batch["unlabeled_images"]], axis=0
+    )
+    clean = state.model(images, training=False).numpy()
+    train.train_step(state, batch, settings)
+    monkeypatch.undo()
+    return seen[0], clean
+
+
+def test_noise_is_removed_for_unlabeled_images_alone(monkeypatch):
+    logits, clean = noisy_logits(monkeypatch)
+    assert np.any(np.abs(logits[4:] - clean[4:]) > 1e-3)
+    for off, still_on in (
+        ({"dropout": False, "stochastic_depth": False}, ()),
+        ({"dropout": False}, ("depth",)),
+        ({"stochastic_depth": False}, ("dropout",)),
+    ):
+        fewer, _ = noisy_logits(monkeypatch, **off)
+        np.testing.assert_allclose(fewer[:4], logits[:4], atol=1e-5)
+        equal = np.allclose(fewer[4:], clean[4:], atol=1e-5)
+        assert equal == (not still_on)
+        assert np.any(np.abs(fewer[4:] - logits[4:]) > 1e-3)
+
+
+def test_a_noised_teacher_labels_with_its_noise_but_fixed_statistics():
+    teacher = networks.two_blocks(survival_prob=0.5, dropout_rate=0.5)
+    teacher.trainable = False
+    before = teacher.get_weights()
+    batch = networks.batch(4, 8, teacher_size=networks.IMAGE_SIZE)
+
+    def target_confidence(noised, seed=0):
+        pseudo = config.PseudoLabelConfig(
+            unlabeled_ratio=2,
+            label_type="soft",
+            online=True,
+            noise_teacher=noised,
+        )
+        settings = config.StepConfig(
+            num_classes=4, pseudo_labels=pseudo, seed=seed
+        )
+        metrics = train.train_step(small_state(), batch, settings, teacher)
+        return float(metrics["pseudo_label_confidence"])
+
+    noised = target_confidence(True)
+    assert noised == target_confidence(True)
+    assert noised != target_confidence(True, seed=1)
+    assert noised != target_confidence(False)
+    assert target_confidence(False) == target_confidence(False, seed=1)
+    for old, new in zip(before, teacher.get_weights()):
+        np.testing.assert_array_equal(old, new)
+
+
+def test_the_training_logits_of_the_first_step_equal_the_original():
+    images = tf.cast(GOLDEN["images_uint8"], tf.float32)
+    np.testing.assert_allclose(
+        golden_state().model(images, training=True),
+        GOLDEN["logits_step0_train_mode"],
+        **TOLERANCE,
+    )
 
 
 def test_online_teacher_equals_its_stored_labels():

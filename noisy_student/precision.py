@@ -1,0 +1,27 @@
+"""In which precision networks compute."""
+
+import tensorflow as tf
+from absl import logging
+
+import efficientnet
+
+efficientnet.require_keras_2()
+
+
+def set_policy(hardware, strategy):
+    """Sets Keras' precision policy for the networks that are built later.
+
+    Weights, their averages, batch statistics, logits and losses are float32
+    under both policies.
+
+    Args:
+        hardware: `config.HardwareConfig`; without a choice there, a TPU
+            computes in bfloat16 and everything else in float32.
+        strategy: The `tf.distribute` strategy of the devices found.
+    """
+    use_bfloat16 = hardware.use_bfloat16
+    if use_bfloat16 is None:
+        use_bfloat16 = isinstance(strategy, tf.distribute.TPUStrategy)
+    policy = "mixed_bfloat16" if use_bfloat16 else "float32"
+    tf.keras.mixed_precision.set_global_policy(policy)
+    logging.info("Precision: %s.", policy)

@@ -1,0 +1,164 @@
+"""The whole training step under XLA: it lowers, compiles, and is the same."""
+
+import re
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import efficientnet
+from noisy_student import config, moving_average, optimizers, train
+from noisy_student import schedules as schedules_lib
+from tests.noisy_student import networks
+
+# What a TPU's program cannot do, or does by a visit to the host.
+ON_THE_HOST = re.compile(
+    r"custom-call|infeed|outfeed|send\(|recv\(|send-done|recv-done|PyFunc|"
+    r"callback|host_compute",
+    re.I,
+)
+SOFT_RATIO_3 = config.PseudoLabelConfig(
+    unlabeled_ratio=3, label_type="soft", temperature=0.5, online=True
+)
+
+
+def step_config(num_classes, **changes):
+    return config.StepConfig(
+        num_classes=num_classes, pseudo_labels=SOFT_RATIO_3, **changes
+    )
+
+
+def schedule():
+    return schedules_lib.WarmupExponentialDecay(
+        0.01, steps_per_epoch=2, warmup_epochs=1
+    )
+
+
+def step_function(state, teacher, settings, batch, **options):
+    """Returns a function of the batch's tensors, in the order of its names."""
+
+    @tf.function(autograph=False, **options)
+    def step(*tensors):
+        return train.train_step(
+            state, dict(zip(sorted(batch), tensors)), settings, teacher
+        )
+
+    return step
+
+
+def lowered(state, teacher, settings, batch):
+    """Returns the text of the HLO of a step; compiles nothing."""
+    step = step_function(state, teacher, settings, batch, jit_compile=True)
+    specs = [
+        tf.TensorSpec(batch[name].shape, batch[name].dtype)
+        for name in sorted(batch)
+    ]
+    return step.experimental_get_compiler_ir(*specs)(stage="hlo")
+
+
+@pytest.fixture
+def policy(request):
+    tf.keras.mixed_precision.set_global_policy(request.param)
+    yield request.param
+    tf.keras.mixed_precision.set_global_policy("float32")
+
+
+@pytest.mark.parametrize(
+    ("name", "policy"),
+    [
+        ("efficientnet-b0", "mixed_bfloat16"),
+        *(
+            pytest.param(name, policy, marks=pytest.mark.slow)
+            for name, policy in (
+                ("efficientnet-b0", "float32"),
+                ("efficientnet-b7", "mixed_bfloat16"),
+                ("efficientnet-b7", "float32"),
+            )
+        ),
+    ],
+    indirect=["policy"],
+)
+def test_the_step_of_a_large_network_lowers_without_the_host(name, policy):
+    size = efficientnet.get_config(name).image_size
+    state = train.create_state(
+        efficientnet.build_model(name, image_size=size),
+        optimizers.RMSprop(schedule()),
+    )
+    teacher = efficientnet.build_model(name, image_size=size)
+    teacher.trainable = False
+    batch = {
+        "labeled_images": tf.TensorSpec([2, size, size, 3], tf.float32),
+        "labeled_labels": tf.TensorSpec([2], tf.int64),
+        "unlabeled_images": tf.TensorSpec([6, size, size, 3], tf.float32),
+        "unlabeled_teacher_images": tf.TensorSpec(
+            [6, size, size, 3], tf.float32
+        ),
+    }
+    hlo = lowered(state, teacher, step_config(1000), batch)
+    assert "convolution" in hlo
+    assert ("bf16[" in hlo) == (policy == "mixed_bfloat16")
+    assert not ON_THE_HOST.search(hlo)
+
+
+def test_a_visit_to_the_host_would_be_noticed():
+    @tf.function(jit_compile=True)
+    def step(x):
+        return tf.numpy_function(np.square, [x], tf.float32)
+
+    spec = tf.TensorSpec([2], tf.float32)
+    try:
+        hlo = step.experimental_get_compiler_ir(spec)(stage="hlo")
+    except (tf.errors.OpError, ValueError, TypeError) as error:
+        assert "PyFunc" in str(error)
+    else:
+        assert ON_THE_HOST.search(hlo)
+
+
+def trained(jit_compile, settings, **noise):
+    """Returns metrics, weights and averages of three steps."""
+    tf.keras.utils.set_random_seed(0)
+    state = train.create_state(
+        networks.two_blocks(**noise), optimizers.RMSprop(schedule())
+    )
+    teacher = networks.two_blocks()
+    batch = networks.batch(4, 12, teacher_size=networks.IMAGE_SIZE)
+    step = step_function(
+        state, teacher, settings, batch, jit_compile=jit_compile
+    )
+    metrics = [step(*(batch[name] for name in sorted(batch))) for _ in range(3)]
+    weights = moving_average.named_weights(state.model)
+    return metrics, weights, state.moving_average.shadows
+
+
+def test_a_compiled_step_equals_the_uncompiled_one():
+    # Without noise: XLA draws other numbers from the same seed.
+    (metrics, *weights), (expected, *expected_weights) = (
+        trained(compiled, step_config(networks.NUM_CLASSES))
+        for compiled in (True, False)
+    )
+    for step, expected_step in zip(metrics, expected):
+        for name, value in expected_step.items():
+            np.testing.assert_allclose(
+                step[name], value, rtol=1e-4, atol=1e-5, err_msg=name
+            )
+    for values, expected_values in zip(weights, expected_weights):
+        for name, value in expected_values.items():
+            np.testing.assert_allclose(
+                values[name], value, rtol=1e-3, atol=1e-4, err_msg=name
+            )
+
+
+@pytest.mark.slow
+def test_noise_of_a_compiled_step_depends_on_the_seed_alone():
+    first, again, other = (
+        trained(
+            True,
+            step_config(4, label_data_sample_prob=0.5, seed=seed),
+            survival_prob=0.5,
+            dropout_rate=0.5,
+        )[0][-1]["loss"]
+        for seed in (1, 1, 2)
+    )
+    assert np.isfinite(first)
+    assert float(first) == float(again)
+    assert float(first) != float(other)
