@@ -13,11 +13,11 @@ import tensorflow as tf
 import autoaugment
 from autoaugment import geometry
 from autoaugment.seeds import as_seed, uniform
+from noisy_student import decoding
 
 CROP_PADDING = 32
 PROPORTIONAL = "proportional"
 _SMALL_IMAGE_PADDING = 4
-_END_OF_JPEG = b"\xff\xd9"
 
 
 def preprocess_for_eval(
@@ -49,7 +49,7 @@ def preprocess_for_eval(
         )
         return tf.stack([top, left, side, side])
 
-    crop = _decode_crop(image_bytes, choose_window, fused_decode)
+    crop = decoding.decode_crop(image_bytes, choose_window, fused_decode)
     return _resize(crop, image_size)
 
 
@@ -152,7 +152,7 @@ def preprocess_for_train(
             f"whole numbers in [0, 255]. Received: {dtype}."
         )
     seed = as_seed(seed)
-    crop = _decode_crop(
+    crop = decoding.decode_crop(
         image_bytes,
         lambda shape: _random_window(
             shape, image_size, seed, crop_padding=crop_padding
@@ -189,7 +189,7 @@ def preprocess_small_for_eval(image_bytes, image_size):
     Returns:
         float32 [image_size, image_size, 3] in [0, 255].
     """
-    return tf.cast(_decode_small(image_bytes, image_size), tf.float32)
+    return tf.cast(decoding.decode_small(image_bytes, image_size), tf.float32)
 
 
 def preprocess_small_for_train(
@@ -221,7 +221,7 @@ def preprocess_small_for_train(
     """
     seed = as_seed(seed)
     image = _augment(
-        _decode_small(image_bytes, image_size),
+        decoding.decode_small(image_bytes, image_size),
         augment,
         num_layers=num_layers,
         magnitude=magnitude,
@@ -294,39 +294,6 @@ def train_view(model, augment):
 def _crop_padding(model):
     padding = model.crop_padding
     return padding if padding == PROPORTIONAL else int(padding)
-
-
-def _decode_small(image_bytes, image_size):
-    image = tf.image.decode_jpeg(image_bytes, channels=3)
-    return tf.ensure_shape(image, [image_size, image_size, 3])
-
-
-def _decode_crop(image_bytes, choose_window, fused):
-    """Returns a part of an image, uint8 [height, width, 3].
-
-    Args:
-        image_bytes: Scalar string tensor, JPEG or PNG bytes.
-        choose_window: Function of the image's shape, an int32 tensor, that
-            returns the part: int32 [4], (top, left, height, width).
-        fused: Whether nothing else is decoded of a JPEG that has its end.
-    """
-
-    def decode_whole():
-        image = tf.image.decode_jpeg(image_bytes, channels=3)
-        top, left, height, width = tf.unstack(choose_window(tf.shape(image)))
-        return tf.slice(image, [top, left, 0], [height, width, 3])
-
-    def decode_part():
-        window = choose_window(tf.io.extract_jpeg_shape(image_bytes))
-        return tf.image.decode_and_crop_jpeg(image_bytes, window, channels=3)
-
-    if not fused:
-        return decode_whole()
-    # Whether a JPEG was cut short shows only where all of it is decoded.
-    length = tf.strings.length(image_bytes)
-    end = tf.strings.substr(image_bytes, tf.maximum(length - 2, 0), 2)
-    is_whole_jpeg = tf.io.is_jpeg(image_bytes) & (end == _END_OF_JPEG)
-    return tf.cond(is_whole_jpeg, decode_part, decode_whole)
 
 
 def _random_window(shape, image_size, seed, *, crop_padding):
