@@ -6,7 +6,7 @@ Read by `flags.py` alone.
 from data_prep import command_line
 from efficientnet import config as efficientnet_config
 from noisy_student import config as config_lib
-from noisy_student import tasks
+from noisy_student import loop_flags, tasks
 
 # What needs trained weights.
 LOADING_MODES = ("eval", "predict", "export")
@@ -242,7 +242,7 @@ def _define_schedule_flags(flag_values):
         "Steps between two checkpoints.",
         lower_bound=1,
     )
-    group.integer("keep_checkpoint_max", 5, "Checkpoints kept.", lower_bound=1)
+    loop_flags.define_checkpoint_flags(group)
     group.integer(
         "seed",
         0,
@@ -375,6 +375,7 @@ def _define_evaluation_flags(flag_values):
         "Steps between two evaluations in train_and_eval.",
         lower_bound=1,
     )
+    loop_flags.define_follow_flags(group)
     group.string(
         "checkpoint",
         None,

@@ -34,6 +34,8 @@ class RunConfig:
         checkpoint: Weights to evaluate or label with; None takes the latest
             of `model_dir`.
         output_dir: Where `predict` writes.
+        follow: Whether `eval` evaluates each new checkpoint of `model_dir`.
+        follow_timeout: Seconds it waits for one.
         use_ema: Whether the loaded weights are the moving averages.
         checkpoint_head: What becomes of a loaded classifier.
         given_model: Fields of `config.ModelConfig` that flags ask for, by
@@ -48,6 +50,8 @@ class RunConfig:
     model_dir: Optional[str]
     checkpoint: Optional[str]
     output_dir: Optional[str]
+    follow: bool
+    follow_timeout: float
     use_ema: bool
     checkpoint_head: str
     given_model: dict
@@ -74,6 +78,11 @@ class RunConfig:
             raise ValueError(
                 "--checkpoint_head=fresh is for training: a new classifier "
                 f"answers at random in --mode={self.mode}."
+            )
+        if self.follow and (self.mode != "eval" or self.checkpoint is not None):
+            raise ValueError(
+                "--follow evaluates the checkpoints of --model_dir as they "
+                "come: it needs --mode=eval and excludes --checkpoint."
             )
 
     @property
@@ -156,6 +165,8 @@ def config_from_flags(flag_values):
         model_dir=values.model_dir,
         checkpoint=values.checkpoint,
         output_dir=values.output_dir,
+        follow=values.follow,
+        follow_timeout=values.follow_timeout,
         use_ema=values.use_ema,
         checkpoint_head=values.checkpoint_head,
         given_model=_given_model(values),
@@ -213,6 +224,7 @@ def train_config(values):
         save_checkpoints_steps=values.save_checkpoints_steps,
         steps_per_eval=values.steps_per_eval,
         keep_checkpoint_max=values.keep_checkpoint_max,
+        async_checkpoints=values.async_checkpoints,
         eval_batch_size=values.eval_batch_size,
         seed=values.seed,
     )
