@@ -2,6 +2,7 @@
 
 import atexit
 import contextlib
+import logging as std_logging
 import os
 import re
 
@@ -177,6 +178,8 @@ class _Background:
 
     def __init__(self, checkpoint):
         self._checkpoint = checkpoint
+        # It tells each of its steps, several lines a checkpoint.
+        logging.get_absl_logger().addFilter(_is_no_detail)
 
     @property
     def _helper(self):
@@ -196,6 +199,13 @@ class _Background:
         if self._helper is not None:
             atexit.unregister(self._helper._join_async_save_thread)
             self._helper._join_async_save_thread()
+
+
+def _is_no_detail(record):
+    return (
+        record.module != "async_checkpoint_helper"
+        or record.levelno > std_logging.INFO
+    )
 
 
 def fingerprint(checkpoint):

@@ -101,6 +101,7 @@ def test_a_terminated_run_saves_and_says_so_in_a_line_and_a_status(
     _, output = process.communicate()
     assert process.returncode == 143
     step = tf.train.latest_checkpoint(tmp_path).rsplit("-", 1)[1]
+    assert "async" not in output.lower()
     assert output.splitlines()[-1] == (
         f"stopped: SIGTERM came; step {step} is saved, and the same command "
         "goes on from there."

@@ -195,15 +195,8 @@ def kill_in(monkeypatch, owner, name, *, call, before=True):
 
 
 KILLS = {
-    "before a save": (checkpoints.CheckpointManager, "save", 2, True),
     "after a save": (checkpoints.CheckpointManager, "save", 2, False),
     "in an evaluation": (train_loop.evaluate_lib, "evaluate_split", 1, True),
-    "in the second evaluation": (
-        train_loop.evaluate_lib,
-        "evaluate_split",
-        2,
-        True,
-    ),
     "while it archives": (best_checkpoint, "_remove_others", 1, True),
     "before a line": (run_dir.MetricsLog, "write", 3, True),
     "after a line": (run_dir.MetricsLog, "write", 4, False),
