@@ -22,6 +22,19 @@ _HELP_WORDS = frozenset(
 )
 
 
+class Stopped(Exception):
+    """A command ends before it is done, because it was asked to.
+
+    Args:
+        message: How far it came and how it goes on, in one line.
+        exit_code: Status of the process.
+    """
+
+    def __init__(self, message, exit_code):
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
 class FlagGroup:
     """Declares flags that the help lists under one heading.
 
@@ -100,7 +113,8 @@ def run(main, define_flags, *, positional=False):
         main: Called with the parsed `absl.flags.FLAGS`, and with `positional`
             the list of the arguments that are no flags. ValueError, OSError and
             TensorFlow's own errors end in one line and exit code 1; with
-            `--verbosity=1` the traceback is logged too.
+            `--verbosity=1` the traceback is logged too. `Stopped` ends in one
+            line and the exit code it names.
         define_flags: Called with `absl.flags.FLAGS` before parsing.
         positional: Whether arguments that are no flags are taken, before,
             between and behind flags; otherwise they are refused.
@@ -141,6 +155,9 @@ def _call(main, *arguments):
     except (ValueError, OSError) as error:
         logging.debug("Traceback of the error below:", exc_info=True)
         _fail(str(error))
+    except Stopped as stopped:
+        sys.stderr.write(f"stopped: {stopped}\n")
+        sys.exit(stopped.exit_code)
     except Exception as error:
         # TensorFlow is not imported before a command needs it.
         tensorflow = sys.modules.get("tensorflow")

@@ -36,9 +36,9 @@ class Progress:
         if now - self._last_line < self._every_seconds and not finished:
             return
         self._last_line = now
-        elapsed = max(now - self._started, 1e-9)
-        rate = (self._done - self._first) / elapsed
-        left = (self._total - self._done) / rate
+        elapsed = now - self._started
+        rate = self._rate()
+        left = self.seconds_left
         logging.info(
             "%s: %d of %d (%.0f %%), %.1f/s, %s%s",
             self._name,
@@ -49,3 +49,15 @@ class Progress:
             f"took {elapsed:.0f} s" if finished else f"{left:.0f} s left",
             f", {note}" if note else "",
         )
+
+    @property
+    def seconds_left(self):
+        """Estimate of the seconds until all is done, from the mean speed.
+
+        It needs some finished work.
+        """
+        return (self._total - self._done) / self._rate()
+
+    def _rate(self):
+        elapsed = max(time.monotonic() - self._started, 1e-9)
+        return (self._done - self._first) / elapsed

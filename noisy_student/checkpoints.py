@@ -1,26 +1,51 @@
 """Saving, resuming, and loading weights for use."""
 
+import atexit
+import contextlib
+import logging as std_logging
+import os
+import re
+
 import tensorflow as tf
 from absl import logging
 
 import efficientnet
 from data_prep import files
 from efficientnet import checkpoint_archive, checkpoint_names
-from noisy_student import moving_average
+from noisy_student import moving_average, run_dir
 
 _HEAD = "head/dense/"
+_NAME = "model.ckpt"
+_COMPANION = re.compile(rf"{re.escape(_NAME)}-\d+\.json")
+_PARTIAL_DIRECTORY = re.compile(rf"{re.escape(_NAME)}-\d+_temp")
+_PARTIAL_FILE = re.compile(rf"checkpoint\.tmp.*|\.{re.escape(_NAME)}-.*\.tmp")
+
+
+class CheckpointError(OSError):
+    """A run directory cannot be written to."""
 
 
 class CheckpointManager:
     """Saves and restores a training state.
 
+    Beside each checkpoint lies a companion, `model.ckpt-N.json`, of what is
+    known of the run at that step. It is written first, so no checkpoint is
+    without one.
+
+    Leaving the manager as a context waits for what is being written and lets go
+    of the state.
+
     Args:
         directory: Where checkpoints go.
         state: `train.TrainState`.
         max_to_keep: Checkpoints kept, the latest ones.
+        asynchronous: Whether `save` returns once the state is copied into the
+            host's memory, and a thread writes the copy.
     """
 
-    def __init__(self, directory, state, *, max_to_keep):
+    def __init__(self, directory, state, *, max_to_keep, asynchronous=False):
+        self._directory = directory
+        self._asynchronous = asynchronous
         self._manager = tf.train.CheckpointManager(
             tf.train.Checkpoint(
                 model=state.model,
@@ -29,8 +54,29 @@ class CheckpointManager:
             ),
             directory,
             max_to_keep=max_to_keep,
-            checkpoint_name="model.ckpt",
+            checkpoint_name=_NAME,
         )
+        self._background = _Background(self._manager.checkpoint)
+        self._remove_partial()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, error, traceback):
+        try:
+            self.wait()
+        except CheckpointError as write_error:
+            if kind is None:
+                raise
+            # The first error is the one to report.
+            logging.error("%s", write_error)
+        finally:
+            self._background.release()
+
+    @property
+    def latest(self):
+        """Path of the latest complete checkpoint, or None."""
+        return tf.train.latest_checkpoint(self._directory)
 
     def restore_latest(self):
         """Restores everything from the latest checkpoint, if there is one.
@@ -48,9 +94,118 @@ class CheckpointManager:
         logging.info("Resumed from %s.", path)
         return path
 
-    def save(self, step):
-        """Writes the checkpoint of a step and returns its path."""
-        return self._manager.save(checkpoint_number=step)
+    def save(self, step, companion):
+        """Writes the checkpoint of a step, after the one before it.
+
+        Args:
+            step: Steps finished.
+            companion: What is known of the run at this step, as JSON values.
+
+        Returns:
+            Path of the checkpoint; unless it is asynchronous, it is complete.
+
+        Raises:
+            CheckpointError: If this one or the one before cannot be written.
+        """
+        self.wait()
+        path = os.path.join(self._directory, f"{_NAME}-{step}")
+        options = tf.train.CheckpointOptions(
+            experimental_enable_async_checkpoint=self._asynchronous
+        )
+        # How often a run was saved is no part of its state: one that was
+        # stopped in between ends with the same bytes. TensorFlow adds one.
+        self._manager.checkpoint.save_counter.assign(-1)
+        with self.explained_errors():
+            files.write_json(run_dir.companion_path(path), companion)
+            self._manager.save(checkpoint_number=step, options=options)
+        return path
+
+    def wait(self):
+        """Waits until what was saved is complete.
+
+        Raises:
+            CheckpointError: If it could not be written.
+        """
+        self._manager.checkpoint.sync()
+        with self.explained_errors():
+            self._background.raise_error()
+            self._remove_stale_companions()
+
+    @contextlib.contextmanager
+    def explained_errors(self):
+        """Turns what fails in writing to the run directory into one error.
+
+        Raises:
+            CheckpointError: It names the directory and the last checkpoint,
+                which is intact.
+        """
+        try:
+            yield
+        except CheckpointError:
+            raise
+        except (OSError, tf.errors.OpError) as error:
+            self._remove_partial()
+            cause = getattr(error, "message", None) or str(error)
+            raise CheckpointError(
+                f"Writing to {self._directory!r} failed: "
+                f"{cause.strip().splitlines()[0]}. The last good checkpoint is "
+                f"{self.latest or 'none'}; the same command goes on from there."
+            ) from error
+
+    def _remove_partial(self):
+        """Removes what a write left that did not come to its end."""
+        for name in files.list_names(self._directory):
+            path = os.path.join(self._directory, name)
+            if _PARTIAL_DIRECTORY.fullmatch(name):
+                tf.io.gfile.rmtree(path)
+            elif _PARTIAL_FILE.fullmatch(name):
+                files.remove(path)
+
+    def _remove_stale_companions(self):
+        names = files.list_names(self._directory)
+        for name in filter(_COMPANION.fullmatch, names):
+            index = name[: -len(".json")] + checkpoint_names.INDEX_SUFFIX
+            if index not in names:
+                files.remove(os.path.join(self._directory, name))
+
+
+class _Background:
+    """What TensorFlow's asynchronous checkpoints do not offer in public.
+
+    Args:
+        checkpoint: A `tf.train.Checkpoint`.
+    """
+
+    def __init__(self, checkpoint):
+        self._checkpoint = checkpoint
+        # It tells each of its steps, several lines a checkpoint.
+        logging.get_absl_logger().addFilter(_is_no_detail)
+
+    @property
+    def _helper(self):
+        return self._checkpoint._async_checkpointer_impl
+
+    def raise_error(self):
+        """Raises the error that ended the last write, if one did.
+
+        TensorFlow itself raises it at the next write, or when Python exits.
+        """
+        if self._helper is not None and self._helper._async_error is not None:
+            error, self._helper._async_error = self._helper._async_error, None
+            raise error
+
+    def release(self):
+        """Ends the writing thread, which would hold the state for ever."""
+        if self._helper is not None:
+            atexit.unregister(self._helper._join_async_save_thread)
+            self._helper._join_async_save_thread()
+
+
+def _is_no_detail(record):
+    return (
+        record.module != "async_checkpoint_helper"
+        or record.levelno > std_logging.INFO
+    )
 
 
 def fingerprint(checkpoint):

@@ -309,6 +309,8 @@ class TrainConfig:
         save_checkpoints_steps: Steps between checkpoints.
         steps_per_eval: Steps between evaluations in `train_and_eval`.
         keep_checkpoint_max: Checkpoints kept.
+        async_checkpoints: Whether checkpoints are written while training goes
+            on, from a copy of the state in the host's memory.
         eval_batch_size: Images per evaluation step over all replicas.
         seed: Seed of everything random in the run.
     """
@@ -332,6 +334,7 @@ class TrainConfig:
     save_checkpoints_steps: int = 1000
     steps_per_eval: int = 3000
     keep_checkpoint_max: int = 5
+    async_checkpoints: bool = True
     eval_batch_size: int = 8
     seed: int = 0
 

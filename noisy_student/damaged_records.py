@@ -57,6 +57,48 @@ class DamageLog:
         self._streams.append(damage)
         return damage
 
+    def counts(self):
+        """Returns {file name: positions known to give no image}."""
+        return {
+            os.path.basename(stream.path): stream.num_positions
+            for stream in self._streams
+            if stream.path is not None and stream.num_positions
+        }
+
+    def check_complete(self, counts):
+        """Raises a ValueError if the files lost something since `counts`.
+
+        Without it a resumed run would go on with other images than the ones
+        that come next.
+
+        Args:
+            counts: What `counts` returned when a checkpoint was written.
+        """
+        for name, count in counts.items():
+            path = os.path.join(self._directory, name)
+            found = len(set(_read_positions(path)))
+            if found < count:
+                raise ValueError(
+                    f"{path!r} lists {found} of the {count} damaged records "
+                    "that were known when the last checkpoint was written: "
+                    "without them the run does not know which images come "
+                    "next. Put the file back, or start anew elsewhere."
+                )
+
+    def records_of_step(self, step):
+        """Returns {stream: the records that one step trains on}.
+
+        Each record is a dict of its `shard`, its index `record` in it, and its
+        `key`. Reads the shards again.
+
+        Args:
+            step: The step, 1 for the first one.
+        """
+        return {
+            stream.name: stream.records_of_step(step)
+            for stream in self._streams
+        }
+
     def raise_error(self):
         """Raises the error that ended one of the streams, if one did."""
         for stream in self._streams:
@@ -84,10 +126,13 @@ class StreamDamage:
         num_classes: Number of classes.
         max_fraction: Share of the records that may be damaged.
         look: serialized, seed -> features; what fails on damaged records.
+        step_size: Usable records that one step takes of this stream.
         path: File of the account, a JSON object a line for each time a record
             is met; None keeps it in memory.
 
     Attributes:
+        name: As above.
+        path: As above.
         error: `DamagedRecordsError` once the limit is passed, else None.
     """
 
@@ -100,15 +145,17 @@ class StreamDamage:
         num_classes,
         max_fraction,
         look,
+        step_size,
         path=None,
     ):
-        self._name = name
+        self.name = name
+        self.path = path
         self._stream = stream
         self._kind = kind
         self._num_classes = num_classes
         self._max_fraction = max_fraction
         self._look = look
-        self._path = path
+        self._step_size = step_size
         self._lock = threading.Lock()
         self.error = None
         # (shard, record) -> (reason, the same in words); sorted positions.
@@ -123,6 +170,34 @@ class StreamDamage:
     def num_damaged(self):
         """Records found damaged."""
         return len(self._records)
+
+    @property
+    def num_positions(self):
+        """Places of the stream that are known to give no image."""
+        return len(self._positions)
+
+    def records_of_step(self, step):
+        """Returns the records of a step, as `DamageLog.records_of_step`."""
+        start = self.position((step - 1) * self._step_size)
+        damaged = set(self._positions)
+        found = []
+        for row in self._stream.dataset(start):
+            if len(found) == self._step_size:
+                break
+            is_end = int(row.index) == len(row.order)
+            if is_end or int(row.position) in damaged:
+                continue
+            number = int(row.order[int(row.index)])
+            shard, index = row.origins[number].numpy().tolist()
+            _, key = records.unpack_image(row.records[number].numpy())
+            found.append(
+                {
+                    "shard": self._stream.shards[shard],
+                    "record": index,
+                    "key": key.decode(errors="replace"),
+                }
+            )
+        return found
 
     def position(self, num_delivered):
         """Returns the position in the stream after that many usable records."""
@@ -157,7 +232,7 @@ class StreamDamage:
             try:
                 if gap != len(missing):
                     raise DamagedRecordsError(
-                        f"Reading the {self._name} shards failed: "
+                        f"Reading the {self.name} shards failed: "
                         f"{self._stream.find_fault()}"
                     )
                 for offset, serialized in enumerate(missing.tolist()):
@@ -172,9 +247,9 @@ class StreamDamage:
 
     def summary(self):
         """Returns what was left out, and why, as one sentence."""
-        where = f" They are listed in {self._path}." if self._path else ""
+        where = f" They are listed in {self.path}." if self.path else ""
         return (
-            f"{self.num_damaged} of {self._stream.num_records} {self._name} "
+            f"{self.num_damaged} of {self._stream.num_records} {self.name} "
             f"records cannot be used: {self._reasons_in_words()}.{where}"
         )
 
@@ -184,7 +259,7 @@ class StreamDamage:
             self._records[place] = reason, detail
             logging.warning(
                 "Left out %s record %d of %s: %s.",
-                self._name,
+                self.name,
                 place[1],
                 place[0],
                 detail,
@@ -212,14 +287,18 @@ class StreamDamage:
         return "unusable", "TensorFlow failed on it, but only once"
 
     def _read(self):
-        if self._path is None or not files.exists(self._path):
+        if self.path is None or not files.exists(self.path):
             return []
-        lines = files.read_bytes(self._path).split(b"\n")
-        # A kill may have cut the last one short.
-        return [json.loads(line) for line in lines[:-1]]
+        content = files.read_bytes(self.path)
+        # A kill may have cut the last line short; the next one must not be
+        # appended to it.
+        whole = content[: content.rfind(b"\n") + 1]
+        if whole != content:
+            files.write_bytes(self.path, whole)
+        return list(map(json.loads, whole.splitlines()))
 
     def _write(self, place, position):
-        if self._path is None:
+        if self.path is None:
             return
         reason, detail = self._records[place]
         line = {
@@ -229,7 +308,7 @@ class StreamDamage:
             "detail": detail,
             "position": position,
         }
-        with files.open_file(self._path, "a") as log:
+        with files.open_file(self.path, "a") as log:
             log.write(json.dumps(line) + "\n")
 
     def _check_limit(self):
@@ -249,6 +328,14 @@ class StreamDamage:
         return ", ".join(
             f"{count} {reason}" for reason, count in reasons.most_common()
         )
+
+
+def _read_positions(path):
+    """Returns the positions in an account; [] where there is no file."""
+    if not files.exists(path):
+        return []
+    lines = files.read_bytes(path).split(b"\n")[:-1]
+    return [json.loads(line)["position"] for line in lines]
 
 
 def num_allowed(max_fraction, num_records):

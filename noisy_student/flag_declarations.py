@@ -11,6 +11,7 @@ from noisy_student import (
     data_config,
     flag_declarations_data,
     flag_declarations_labelling,
+    flag_declarations_loop,
     flag_declarations_step,
 )
 
@@ -144,7 +145,7 @@ def _define_schedule_flags(flag_values):
         "Steps between two checkpoints.",
         lower_bound=1,
     )
-    group.integer("keep_checkpoint_max", 5, "Checkpoints kept.", lower_bound=1)
+    flag_declarations_loop.define_checkpoint_flags(group)
     group.integer(
         "seed",
         0,
@@ -291,6 +292,7 @@ def _define_evaluation_flags(flag_values):
         "Steps between two evaluations in train_and_eval.",
         lower_bound=1,
     )
+    flag_declarations_loop.define_follow_flags(group)
     group.string(
         "checkpoint",
         None,

@@ -46,6 +46,8 @@ class RunConfig:
             of `model_dir`.
         output_dir: Where `predict`, `export` and perhaps `eval` write.
         labelling: What `predict` labels.
+        follow: Whether `eval` evaluates each new checkpoint of `model_dir`.
+        follow_timeout: Seconds it waits for one.
         use_ema: Whether the loaded weights are the moving averages.
         checkpoint_head: What becomes of a loaded classifier.
         given_model: Fields of `config.ModelConfig` that flags ask for, by
@@ -61,6 +63,8 @@ class RunConfig:
     checkpoint: Optional[str]
     output_dir: Optional[str]
     labelling: LabellingConfig
+    follow: bool
+    follow_timeout: float
     use_ema: bool
     checkpoint_head: str
     given_model: dict
@@ -88,6 +92,11 @@ class RunConfig:
                 "--checkpoint_head=fresh is for training: a new classifier "
                 f"answers at random in --mode={self.mode}."
             )
+        if self.follow and (self.mode != "eval" or self.checkpoint is not None):
+            raise ValueError(
+                "--follow evaluates the checkpoints of --model_dir as they "
+                "come: it needs --mode=eval and excludes --checkpoint."
+            )
 
     @property
     def weights_path(self):
@@ -114,6 +123,8 @@ def config_from_flags(flag_values):
         checkpoint=labelling_flags.checkpoint(values),
         output_dir=values.output_dir or None,
         labelling=labelling_flags.labelling_config(values),
+        follow=values.follow,
+        follow_timeout=values.follow_timeout,
         use_ema=values.use_ema,
         checkpoint_head=values.checkpoint_head,
         given_model=_given_model(values),
@@ -175,6 +186,7 @@ def train_config(values):
         save_checkpoints_steps=values.save_checkpoints_steps,
         steps_per_eval=values.steps_per_eval,
         keep_checkpoint_max=values.keep_checkpoint_max,
+        async_checkpoints=values.async_checkpoints,
         eval_batch_size=values.eval_batch_size,
         seed=values.seed,
     )

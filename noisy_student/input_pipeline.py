@@ -45,13 +45,12 @@ def train_batches(
         `unlabeled_teacher_images` float32 [u, th, tw, 3].
     """
     replicas = context.num_replicas_in_sync if context else 1
-    pipelines = context.num_input_pipelines if context else 1
     per_replica = per_replica_batch_size(config.batch_size, replicas)
     unlabeled = config.step.unlabeled_batch_size(per_replica)
     # One dataset element is one replica's batch.
     arguments = {
         "context": context,
-        "element_start": start_step * (replicas // pipelines),
+        "element_start": start_step * replicas_per_pipeline(context),
         "damage": damage or damaged_records.DamageLog(),
         "num_parallel_calls": num_parallel_calls,
     }
@@ -63,6 +62,17 @@ def train_batches(
     options = tf.data.Options()
     options.deterministic = True
     return dataset.prefetch(tf.data.AUTOTUNE).with_options(options)
+
+
+def replicas_per_pipeline(context):
+    """Returns how many replicas one input pipeline feeds.
+
+    Args:
+        context: As in `train_batches`.
+    """
+    if context is None:
+        return 1
+    return context.num_replicas_in_sync // context.num_input_pipelines
 
 
 def per_replica_batch_size(batch_size, replicas):
@@ -281,6 +291,7 @@ def _batches(
         num_classes=config.model.num_classes,
         max_fraction=data.max_damaged_fraction,
         look=look,
+        step_size=batch_size * replicas_per_pipeline(context),
     )
     start = stream_damage.position(element_start * batch_size)
     looked = _look_at_rows(stream, look, start, num_parallel_calls)

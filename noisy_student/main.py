@@ -22,6 +22,8 @@ def main(flag_values):
     """Runs the mode that the flags name."""
     run = flags_lib.config_from_flags(flag_values)
     flags_lib.warn_of_legacy_flags(flag_values)
+    if run.follow:
+        _wait_for_run(run)
     preflight.check_paths(run)
     run = flags_lib.with_trained_models(run)
     if run.mode == "info":
@@ -36,6 +38,13 @@ def main(flag_values):
     precision.set_policy(run.hardware, strategy)
     run = dataclasses.replace(run, train=preflight.check_data(run))
     _MODES[run.mode](run, strategy)
+
+
+def _wait_for_run(run):
+    preflight.require_run_dir(run.model_dir)
+    from noisy_student import follow
+
+    follow.wait_for_checkpoint(run.model_dir, run.follow_timeout)
 
 
 def _describe(run):
@@ -87,6 +96,9 @@ def _evaluate(run, strategy):
         run.train.data,
         class_names=run_dir.trained_class_names(run.weights_path),
     )
+    if run.follow:
+        _follow(run, source, strategy)
+        return
     figures = evaluate.evaluate_source(
         _load(run, strategy),
         run.train.model,
@@ -110,6 +122,15 @@ def _evaluate(run, strategy):
             os.path.join(run.output_dir, "eval.json"),
             run_dir.add_versions(report),
         )
+
+
+def _follow(run, source, strategy):
+    from noisy_student import follow, models
+
+    with strategy.scope():
+        # Each checkpoint's weights take the place of those it starts with.
+        model = models.build(run.train.model)
+    follow.follow(run, model, source, strategy)
 
 
 def _predict(run, strategy):

@@ -299,6 +299,12 @@ def require_directory(flag, path):
         raise FileNotFoundError(f"--{flag}={path}: no such directory.")
 
 
+def require_run_dir(model_dir):
+    """Raises an error unless `--follow` has a run directory to look into."""
+    _require_given("model_dir", model_dir, "eval")
+    files.check_folder("model_dir", model_dir)
+
+
 def require_checkpoint(flag, path, mode=None):
     """Raises an error that names the flag unless a checkpoint is there."""
     if not path:

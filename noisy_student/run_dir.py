@@ -1,7 +1,8 @@
 """Everything a run writes besides checkpoints.
 
 A run directory holds `config.json` (written before anything slow),
-`metrics.jsonl` (one JSON object a line), TensorBoard events and
+`metrics.jsonl` (one JSON object a line), TensorBoard events, beside each
+checkpoint a companion (`model.ckpt-N.json`: what was known at that step) and
 `report.json` (final figures and what made them).
 """
 
@@ -9,6 +10,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import re
 import subprocess
 
 from absl import logging
@@ -16,10 +18,18 @@ from absl import logging
 from data_prep import class_names, files
 from noisy_student import config as config_lib
 
-# Settings that may differ between the parts of one run.
-_CHANGES_NO_STEP = ("max_damaged_fraction", "recompute_activations")
-
 _PACKAGES = ("tensorflow", "tf_keras", "keras", "numpy")
+_METRICS = "metrics.jsonl"
+_COMPANION = re.compile(r"model\.ckpt-(\d+)\.json")
+# Settings that change no step of a run, and may so be others when it goes on.
+_CHANGE_NO_STEP = frozenset(
+    {
+        "max_damaged_fraction",
+        "keep_checkpoint_max",
+        "async_checkpoints",
+        "recompute_activations",
+    }
+)
 
 
 def round_dir(work_dir, number, *parts):
@@ -47,19 +57,70 @@ def claim(directory, values):
             the message lists the differences. A run that came to nothing, not
             even a checkpoint, does not count.
     """
-    path = os.path.join(directory, "config.json")
-    if files.exists(path) and _is_started(directory):
-        changed = files.describe_difference(
-            _what_matters(files.read_json(path)), _what_matters(values)
-        )
-        if changed:
-            raise ValueError(
-                f"{directory!r} holds a run with other settings: {changed}. "
-                "Use another directory, or the settings it was started with."
+    if _is_started(directory):
+        for known in _known_configs(directory):
+            changed = files.describe_difference(
+                _what_matters(known), _what_matters(values)
             )
-        return read_report(directory)
-    files.write_json(path, values)
+            if changed:
+                raise ValueError(
+                    f"{directory!r} holds a run with other settings: "
+                    f"{changed}. Use another directory, or the settings it was "
+                    "started with."
+                )
+    path = os.path.join(directory, "config.json")
+    if not (files.exists(path) and _is_started(directory)):
+        files.write_json(path, values)
+    return read_report(directory)
+
+
+def _known_configs(directory):
+    """Returns what a started run says of itself, `config.json` first."""
+    known = []
+    path = os.path.join(directory, "config.json")
+    if files.exists(path):
+        known.append(files.read_json(path))
+    companion = _last_companion(directory)
+    if companion is not None:
+        known.append(files.read_json(companion)["config"])
+    if not known:
+        raise ValueError(
+            f"{directory!r} holds a run without its config.json: its settings "
+            "cannot be compared. Use another directory."
+        )
+    return known
+
+
+def _last_companion(directory):
+    """Returns the path of the last checkpoint's companion, None without one."""
+    steps = [
+        int(match[1])
+        for match in map(_COMPANION.fullmatch, files.list_names(directory))
+        if match
+    ]
+    for step in sorted(steps, reverse=True):
+        prefix = os.path.join(directory, f"model.ckpt-{step}")
+        if files.exists(prefix + ".index"):
+            return companion_path(prefix)
     return None
+
+
+def companion_path(prefix):
+    """Returns the path of what lies beside a checkpoint, given its prefix."""
+    return f"{prefix}.json"
+
+
+def read_companion(prefix):
+    """Returns what was known when a checkpoint was written.
+
+    Args:
+        prefix: The checkpoint.
+
+    Returns:
+        The values that `checkpoints.CheckpointManager.save` was given, or None.
+    """
+    path = companion_path(prefix)
+    return files.read_json(path) if files.exists(path) else None
 
 
 def _what_matters(values):
@@ -68,7 +129,7 @@ def _what_matters(values):
         return {
             name: _what_matters(value)
             for name, value in values.items()
-            if name not in _CHANGES_NO_STEP
+            if name not in _CHANGE_NO_STEP
         }
     if isinstance(values, list):
         return list(map(_what_matters, values))
@@ -185,17 +246,24 @@ class MetricsLog:
     Args:
         directory: The run directory.
         start_step: Lines of later steps, left by a run that was killed before
-            its checkpoint, are removed: they will be written again.
+            its checkpoint, are removed: they will be written again. Events
+            cannot be removed, so TensorBoard shows such steps twice.
+        name: Name of the file.
+        events_dir: Where events go; None takes `directory`.
     """
 
-    def __init__(self, directory, *, start_step):
+    def __init__(
+        self, directory, *, start_step, name=_METRICS, events_dir=None
+    ):
         # Imported here: reading a finished run needs no TensorFlow.
         import tensorflow as tf
 
-        self._path = os.path.join(directory, "metrics.jsonl")
+        self._path = os.path.join(directory, name)
         self._summary = tf.summary
-        self._writer = tf.summary.create_file_writer(directory)
-        kept = [m for m in read_metrics(directory) if m["step"] <= start_step]
+        self._writer = tf.summary.create_file_writer(events_dir or directory)
+        kept = [
+            m for m in read_metrics(directory, name) if m["step"] <= start_step
+        ]
         files.write_bytes(self._path, "".join(map(_line, kept)).encode())
 
     def write(self, step, metrics):
@@ -213,12 +281,16 @@ class MetricsLog:
         self._writer.flush()
 
 
-def read_metrics(directory):
+def read_metrics(directory, name=_METRICS):
     """Returns the lines of `metrics.jsonl` as dicts; [] if there is none.
 
     A last line cut short by a kill is left out.
+
+    Args:
+        directory: The run directory.
+        name: Name of another such file.
     """
-    path = os.path.join(directory, "metrics.jsonl")
+    path = os.path.join(directory, name)
     if not files.exists(path):
         return []
     metrics = []

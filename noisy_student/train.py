@@ -290,26 +290,64 @@ def _learning_rate(optimizer):
 def make_train_loop(state, config, teacher=None):
     """Returns (iterator, num_steps) -> metrics averaged over the steps.
 
-    The steps run inside one `tf.function`, without visits to the host.
+    The steps run inside one `tf.function`, without visits to the host. Beside
+    the metrics there are `finite_steps`, how many steps there were before the
+    first one whose loss is not finite, and `input_wait`, the mean seconds that
+    a step waited for its batch; not where operations are deterministic, which
+    excludes a clock.
     """
+    names = (*metric_names(config), "finite_steps")
+    if _has_clock():
+        names += ("input_wait",)
 
     def add_step(step, iterator, totals):
-        metrics = train_step(state, next(iterator), config, teacher)
-        totals = {name: totals[name] + metrics[name] for name in totals}
-        return step + 1, totals
+        if "input_wait" in totals:
+            batch, wait = _timed_next(iterator, totals)
+        else:
+            batch, wait = next(iterator), 0.0
+        metrics = train_step(state, batch, config, teacher)
+        is_next = tf.equal(totals["finite_steps"], tf.cast(step, tf.float32))
+        is_finite = tf.math.is_finite(metrics["loss"])
+        added = {
+            **metrics,
+            "input_wait": tf.cast(wait, tf.float32),
+            "finite_steps": tf.cast(is_next & is_finite, tf.float32),
+        }
+        return step + 1, {name: totals[name] + added[name] for name in totals}
 
     # Without AutoGraph, whose conversion takes longer than the tracing.
     @tf.function(autograph=False)
     def run_steps(iterator, num_steps):
-        totals = {name: tf.constant(0.0) for name in metric_names(config)}
         _, totals = tf.while_loop(
             lambda step, _: step < num_steps,
             lambda step, totals: add_step(step, iterator, totals),
-            (tf.zeros_like(num_steps), totals),
+            (tf.zeros_like(num_steps), dict.fromkeys(names, tf.constant(0.0))),
         )
-        return {
-            name: total / tf.cast(num_steps, tf.float32)
-            for name, total in totals.items()
-        }
+        finite_steps = totals.pop("finite_steps")
+        count = tf.cast(num_steps, tf.float32)
+        averages = {name: total / count for name, total in totals.items()}
+        return {**averages, "finite_steps": finite_steps}
 
     return run_steps
+
+
+def _has_clock():
+    try:
+        tf.timestamp()
+    except tf.errors.OpError:
+        return False
+    return True
+
+
+def _timed_next(iterator, before):
+    """Returns (batch, seconds it took to come) once `before` is computed.
+
+    On accelerators, which compute while the host is waiting, it is the host
+    whose wait is measured: an upper bound of the time they idle.
+    """
+    with tf.control_dependencies(tf.nest.flatten(before)):
+        started = tf.timestamp()
+    with tf.control_dependencies([started]):
+        batch = next(iterator)
+    with tf.control_dependencies(tf.nest.flatten(batch, True)):
+        return batch, tf.timestamp() - started

@@ -8,16 +8,20 @@ from absl import logging
 from data_prep import progress
 from efficientnet import normalization
 from noisy_student import (
+    best_checkpoint,
     checkpoints,
     damaged_records,
+    divergence,
     info,
     input_pipeline,
     models,
     optimizers,
+    preemption,
     run_dir,
     schedules,
     train,
 )
+from noisy_student import config as config_lib
 from noisy_student import evaluate as evaluate_lib
 
 
@@ -101,7 +105,9 @@ def run(config, strategy, model_dir, *, evaluate=False):
         The last metrics, {name: float}.
 
     Raises:
+        CheckpointError: If the run directory cannot be written to.
         DamagedRecordsError: If too many records cannot be used.
+        Stopped: If SIGTERM or SIGINT came; what was trained is saved.
         ValueError: If the loss is not finite any more.
     """
     card = info.training_card(
@@ -120,11 +126,25 @@ def run(config, strategy, model_dir, *, evaluate=False):
             config.optimizer.moving_average_decay,
         )
     manager = checkpoints.CheckpointManager(
-        model_dir, state, max_to_keep=config.keep_checkpoint_max
+        model_dir,
+        state,
+        max_to_keep=config.keep_checkpoint_max,
+        asynchronous=config.async_checkpoints,
     )
-    # Restore order: this run's own checkpoint, else given weights, else none.
+    with manager, preemption.watch() as watch:
+        loop = _Loop(config, state, teacher, manager, model_dir, evaluate)
+        return loop.run(_restore(config, state, manager), watch)
+
+
+def _restore(config, state, manager):
+    """Restores a state; returns the companion of its checkpoint, or {}.
+
+    The order: this run's own checkpoint, else given weights, else none.
+    """
     resumed = manager.restore_latest()
-    if resumed is None and config.init_checkpoint is not None:
+    if resumed is not None:
+        return run_dir.read_companion(resumed) or {}
+    if config.init_checkpoint is not None:
         checkpoints.load_weights(
             state.model,
             config.init_checkpoint,
@@ -132,52 +152,198 @@ def run(config, strategy, model_dir, *, evaluate=False):
             head=config.init_head,
         )
         state.moving_average.reset(state.model)
-    return _run(config, state, teacher, manager, model_dir, evaluate)
+    return {}
 
 
-def _run(config, state, teacher, manager, model_dir, evaluate):
-    strategy = state.strategy
-    step = int(state.step.numpy())
-    log = run_dir.MetricsLog(model_dir, start_step=step)
-    damage = damaged_records.DamageLog(model_dir)
-    iterator = iter(
-        strategy.distribute_datasets_from_function(
-            lambda context: input_pipeline.train_batches(
-                config, context, start_step=step, damage=damage
+class _Loop:
+    """What happens between the steps of one run.
+
+    At each stop: save, evaluate, write the line of metrics. A checkpoint has a
+    companion with the metrics of the steps before it, so whatever a kill cuts
+    short after it is made up for when the run goes on.
+
+    Args:
+        config: `config.TrainConfig`.
+        state: `train.TrainState`.
+        teacher: The online teacher, or None.
+        manager: `checkpoints.CheckpointManager`.
+        model_dir: The run directory.
+        evaluate: As for `run`.
+    """
+
+    def __init__(self, config, state, teacher, manager, model_dir, evaluate):
+        self._config = config
+        self._state = state
+        self._manager = manager
+        self._model_dir = model_dir
+        self._evaluate = evaluate
+        self._damage = damaged_records.DamageLog(model_dir)
+        self._run_steps = train.make_train_loop(state, config.step, teacher)
+
+    def run(self, companion, watch):
+        """Trains to the end and returns the last metrics.
+
+        Args:
+            companion: That of the checkpoint the state was restored from.
+            watch: `preemption.Watch`.
+        """
+        config = self._config
+        step = int(self._state.step.numpy())
+        self._damage.check_complete(companion.get("damaged", {}))
+        log, metrics = self._catch_up(step, companion)
+        iterator = self._iterator(step)
+        meter = progress.Progress("train", total=config.train_steps, done=step)
+        while step < config.train_steps:
+            target = _next_stop(step, config, self._evaluate)
+            metrics = self._train(iterator, step, target)
+            meter.advance(target - step, f"loss {metrics['train/loss']:.3f}")
+            metrics["timing/seconds_left"] = meter.seconds_left
+            step = target
+            # Asked once: a signal may come at any moment.
+            must_stop = watch.signal is not None
+            if must_stop or self._must_save(step):
+                self._save(step, metrics)
+            if must_stop:
+                self._manager.wait()
+                raise watch.stopped(step)
+            if self._must_evaluate(step):
+                metrics.update(self._measure(step))
+            self._write(log, step, metrics)
+        self._manager.wait()
+        self._damage.log_summary()
+        return metrics
+
+    def _catch_up(self, step, companion):
+        """Makes up for what a kill cut short after the checkpoint of a step.
+
+        Returns:
+            (the log, the metrics of the step's line).
+        """
+        lines = run_dir.read_metrics(self._model_dir)
+        written = [line for line in lines if line["step"] == step]
+        metrics = dict(written[-1] if written else companion.get("metrics", {}))
+        metrics.pop("step", None)
+        missing = self._must_evaluate(step) and "eval/top_1" not in metrics
+        if missing:
+            metrics.update(self._measure(step))
+        is_whole = bool(written) and not missing
+        with self._manager.explained_errors():
+            log = run_dir.MetricsLog(
+                self._model_dir, start_step=step if is_whole else step - 1
+            )
+        if metrics and not is_whole:
+            self._write(log, step, metrics)
+        return log, metrics
+
+    def _iterator(self, step):
+        return iter(
+            self._state.strategy.distribute_datasets_from_function(
+                lambda context: input_pipeline.train_batches(
+                    self._config,
+                    context,
+                    start_step=step,
+                    damage=self._damage,
+                )
             )
         )
-    )
-    run_steps = train.make_train_loop(state, config.step, teacher)
-    meter = progress.Progress("train", total=config.train_steps, done=step)
-    # A line is written before its checkpoint, so the last one is this step's.
-    metrics = (run_dir.read_metrics(model_dir) or [{}])[-1]
-    metrics.pop("step", None)
-    while step < config.train_steps:
-        target = _next_stop(step, config, evaluate)
+
+    def _train(self, iterator, step, target):
+        """Takes the steps up to `target`; returns their metrics."""
         started = time.monotonic()
+        num_steps = tf.constant(target - step, tf.int64)
         try:
-            values = run_steps(iterator, tf.constant(target - step, tf.int64))
+            values = self._run_steps(iterator, num_steps)
+            values = {name: float(value) for name, value in values.items()}
         except tf.errors.OpError:
-            damage.raise_error()
+            with self._manager.explained_errors():
+                self._damage.raise_error()
             raise
-        metrics = {f"train/{k}": float(v) for k, v in values.items()}
-        _check_finite(metrics, target)
         seconds = time.monotonic() - started
-        metrics["train/epoch"] = target / config.steps_per_epoch
-        metrics["timing/steps_per_second"] = (target - step) / seconds
-        steps, step = target - step, target
-        if evaluate and _is_due(step, config.steps_per_eval, config):
-            metrics.update(_evaluate_average(config, state))
-        log.write(step, metrics)
-        meter.advance(steps, _summary(metrics))
-        if _is_due(step, config.save_checkpoints_steps, config):
-            manager.save(step)
-    damage.log_summary()
-    if evaluate and "eval/top_1" not in metrics:
-        # The steps were trained before, by a run that did not evaluate.
-        metrics.update(_evaluate_average(config, state))
-        log.write(step, metrics)
-    return metrics
+        input_wait = values.pop("input_wait", None)
+        finite_steps = int(values.pop("finite_steps"))
+        metrics = {f"train/{name}": value for name, value in values.items()}
+        divergence.check_metrics(
+            metrics,
+            target,
+            num_steps=target - step,
+            finite_steps=finite_steps,
+            damage=self._damage,
+            model_dir=self._model_dir,
+        )
+        metrics["train/epoch"] = target / self._config.steps_per_epoch
+        metrics.update(
+            _timing(self._config, seconds / (target - step), input_wait)
+        )
+        return metrics
+
+    def _must_save(self, step):
+        # What is evaluated is saved first: its evaluation may be cut short.
+        return self._must_evaluate(step) or _is_due(
+            step, self._config.save_checkpoints_steps, self._config
+        )
+
+    def _must_evaluate(self, step):
+        return self._evaluate and _is_due(
+            step, self._config.steps_per_eval, self._config
+        )
+
+    def _save(self, step, metrics):
+        divergence.check_weights(
+            self._state.model,
+            step,
+            damage=self._damage,
+            model_dir=self._model_dir,
+        )
+        self._manager.save(
+            step,
+            {
+                "step": step,
+                "metrics": metrics,
+                "damaged": self._damage.counts(),
+                "config": config_lib.to_dict(self._config),
+            },
+        )
+
+    def _measure(self, step):
+        """Evaluates the averages of a saved step; returns the figures."""
+        figures = _evaluate_average(self._config, self._state)
+        logging.info(
+            "Step %d: eval top-1 %.2f %%.", step, 100 * figures["eval/top_1"]
+        )
+        self._manager.wait()
+        with self._manager.explained_errors():
+            best_checkpoint.keep(
+                self._model_dir, self._manager.latest, step, figures
+            )
+        return figures
+
+    def _write(self, log, step, metrics):
+        with self._manager.explained_errors():
+            log.write(step, metrics)
+
+
+def _timing(config, step_seconds, input_wait):
+    """Returns the `timing/` metrics of steps that took so long each.
+
+    Args:
+        config: `config.TrainConfig`.
+        step_seconds: Mean seconds of a step.
+        input_wait: How long of it was spent on waiting for the batch; None
+            where that is not known.
+    """
+    unlabeled = config.step.pseudo_labels.unlabeled_batch_size(
+        config.batch_size
+    )
+    timing = {
+        "timing/steps_per_second": 1 / step_seconds,
+        "timing/images_per_second": (config.batch_size + unlabeled)
+        / step_seconds,
+        "timing/step_seconds": step_seconds,
+    }
+    if input_wait is not None:
+        timing["timing/input_wait_seconds"] = input_wait
+        timing["timing/compute_seconds"] = step_seconds - input_wait
+    return timing
 
 
 def _evaluate_average(config, state):
@@ -206,23 +372,4 @@ def _next_stop(step, config, evaluate):
 
 
 def _is_due(step, every, config):
-    return step % every == 0 or step == config.train_steps
-
-
-def _check_finite(metrics, step):
-    broken = [
-        name for name, value in metrics.items() if not abs(value) < float("inf")
-    ]
-    if broken:
-        raise ValueError(
-            f"Training diverged by step {step}: {', '.join(broken)} not "
-            "finite. The last checkpoint is intact; lower "
-            "--base_learning_rate."
-        )
-
-
-def _summary(metrics):
-    parts = [f"loss {metrics['train/loss']:.3f}"]
-    if "eval/top_1" in metrics:
-        parts.append(f"eval top-1 {100 * metrics['eval/top_1']:.1f} %")
-    return ", ".join(parts)
+    return step > 0 and (step % every == 0 or step == config.train_steps)

@@ -21,7 +21,7 @@ from data_prep import command_line
 def define_flags(flag_values):
     group = command_line.FlagGroup("Numbers", flag_values)
     group.integer("number", 3, "What to add.", lower_bound=0)
-    group.enum("fail", None, ["value", "file", "bug"], "How to fail.")
+    group.enum("fail", None, ["value", "file", "bug", "stop"], "How to fail.")
 
 def main(flag_values):
     if flag_values.fail == "value":
@@ -30,6 +30,8 @@ def main(flag_values):
         open("/no/such/file")
     if flag_values.fail == "bug":
         raise KeyError("a bug")
+    if flag_values.fail == "stop":
+        raise command_line.Stopped("half of it is done.", 143)
     from absl import logging
     logging.info("the sum is %d", flag_values.number + 1)
     logging.debug("a detail")
@@ -101,6 +103,12 @@ def test_the_traceback_is_there_on_request(run):
     result = run("--fail=value", "--verbosity=1")
     assert "Traceback" in result.stderr
     assert result.stderr.endswith("error: `number` is wrong. Received: 3.\n")
+
+
+def test_a_command_that_was_stopped_says_so_in_a_line_and_its_status(run):
+    result = run("--fail=stop")
+    assert result.returncode == 143
+    assert result.stderr == "stopped: half of it is done.\n"
 
 
 def test_a_bug_keeps_its_traceback(run):

@@ -58,3 +58,11 @@ def test_a_note_ends_the_line(clock, lines):
     clock[0] += 5
     meter.advance(note="loss 1.5")
     assert lines == ["steps: 1 of 2 (50 %), 0.2/s, 5 s left, loss 1.5"]
+
+
+def test_the_time_left_is_known_between_lines(clock, lines):
+    meter = progress.Progress("steps", total=100, done=40, every_seconds=50)
+    clock[0] += 10
+    meter.advance(20)
+    assert not lines
+    assert meter.seconds_left == 20

@@ -1,3 +1,6 @@
+import gc
+import weakref
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -13,7 +16,8 @@ from noisy_student import (
     run_dir,
     train,
 )
-from tests.noisy_student import fixtures
+from tests import replicas as replicas_lib
+from tests.noisy_student import fixtures, tiny_run
 
 
 def new_state(seed):
@@ -54,7 +58,7 @@ def trained(tmp_path_factory):
     manager = checkpoints.CheckpointManager(directory, state, max_to_keep=2)
     assert manager.restore_latest() is None
     train_once(state)
-    manager.save(1)
+    manager.save(1, {})
     return state, directory
 
 
@@ -72,9 +76,148 @@ def test_only_the_latest_checkpoints_are_kept(tmp_path):
         str(tmp_path), new_state(0), max_to_keep=2
     )
     for step in (1, 2, 3):
-        manager.save(step)
+        manager.save(step, {})
     kept = sorted(path.name for path in tmp_path.glob("*.index"))
     assert kept == ["model.ckpt-2.index", "model.ckpt-3.index"]
+
+
+def test_checkpoints_of_an_earlier_process_count_among_those_kept(tmp_path):
+    for steps in ((1, 2), (3, 4)):
+        state = tiny_state()
+        with checkpoints.CheckpointManager(
+            str(tmp_path), state, max_to_keep=3
+        ) as manager:
+            for step in steps:
+                manager.save(step, {"step": step})
+    kept = sorted(path.name for path in tmp_path.glob("model.ckpt-*.index"))
+    assert kept == [f"model.ckpt-{step}.index" for step in (2, 3, 4)]
+    # Companions go with their checkpoints.
+    companions = sorted(path.name for path in tmp_path.glob("*.json"))
+    assert companions == [f"model.ckpt-{step}.json" for step in (2, 3, 4)]
+    prefix = str(tmp_path / "model.ckpt-3")
+    assert run_dir.read_companion(prefix) == {"step": 3}
+
+
+def tiny_state():
+    """Returns the state of a small network."""
+    tf.keras.utils.set_random_seed(0)
+    return train.create_state(
+        tiny_run.build(fixtures.MODEL), optimizers.RMSprop(0.1), 0.5
+    )
+
+
+def test_what_is_saved_in_the_background_equals_what_is_not(tmp_path):
+    strategy = replicas_lib.two_replicas()
+    with strategy.scope():
+        state = tiny_state()
+
+    def batch(context):
+        seed = [context.replica_id_in_sync_group, 0]
+        return {
+            "labeled_images": tf.random.stateless_uniform(
+                [3, 16, 16, 3], seed, maxval=255.0
+            ),
+            "labeled_labels": tf.constant([0, 1, 2]),
+        }
+
+    # Statistics and averages differ between the replicas.
+    batch = strategy.experimental_distribute_values_from_function(batch)
+    step = tf.function(
+        lambda: train.train_step(state, batch, config.StepConfig(3))
+    )
+    content = {}
+    managers = {
+        name: checkpoints.CheckpointManager(
+            str(tmp_path / name), state, max_to_keep=5, asynchronous=background
+        )
+        for name, background in (("background", True), ("here", False))
+    }
+    for number in (1, 2, 3):
+        step()
+        for manager in managers.values():
+            manager.save(number, {})
+    # What comes after a save is not in it.
+    step()
+    for name, manager in managers.items():
+        with manager:
+            pass
+        for number in (1, 2, 3):
+            (data,) = (tmp_path / name).glob(f"model.ckpt-{number}.data*")
+            content.setdefault(number, set()).add(data.read_bytes())
+    assert all(len(versions) == 1 for versions in content.values())
+
+
+@pytest.mark.parametrize("asynchronous", [True, False])
+def test_a_closed_manager_lets_go_of_the_state(tmp_path, asynchronous):
+    state = tiny_state()
+    with checkpoints.CheckpointManager(
+        str(tmp_path), state, max_to_keep=5, asynchronous=asynchronous
+    ) as manager:
+        manager.save(1, {})
+        manager.save(2, {})
+    weight = weakref.ref(state.model.weights[0])
+    del state, manager
+    tf.keras.backend.clear_session()
+    gc.collect()
+    assert weight() is None
+
+
+def test_an_error_in_the_background_surfaces_at_the_latest_on_closing(
+    tmp_path, monkeypatch
+):
+    manager = checkpoints.CheckpointManager(
+        str(tmp_path / "run"), tiny_state(), max_to_keep=5, asynchronous=True
+    )
+    manager.save(1, {})
+    manager.wait()
+    monkeypatch.setattr(
+        type(manager._manager),
+        "_record_state",
+        lambda _: (_ for _ in ()).throw(OSError(28, "No space left")),
+    )
+    manager.save(2, {})
+    with (
+        pytest.raises(
+            checkpoints.CheckpointError,
+            match=r"run' failed: .*No space left.*checkpoint is .*ckpt-1; the",
+        ),
+        manager,
+    ):
+        pass
+
+
+def test_an_error_before_closing_is_the_one_that_is_reported(
+    tmp_path, monkeypatch
+):
+    manager = checkpoints.CheckpointManager(
+        str(tmp_path / "run"), tiny_state(), max_to_keep=5, asynchronous=True
+    )
+    monkeypatch.setattr(
+        type(manager._manager),
+        "_record_state",
+        lambda _: (_ for _ in ()).throw(OSError(28, "No space left")),
+    )
+    with pytest.raises(ZeroDivisionError), manager:
+        manager.save(1, {})
+        raise ZeroDivisionError
+
+
+def test_what_a_killed_write_left_is_removed(tmp_path):
+    with checkpoints.CheckpointManager(
+        str(tmp_path), tiny_state(), max_to_keep=5
+    ) as manager:
+        manager.save(1, {})
+    before = {path.name for path in tmp_path.iterdir()}
+    (tmp_path / "model.ckpt-2_temp").mkdir()
+    (tmp_path / "model.ckpt-2_temp" / "part-00000-of-00001.index").touch()
+    (tmp_path / "model.ckpt-2.json").write_text("{}")
+    (tmp_path / ".model.ckpt-2.json.123.tmp").touch()
+    (tmp_path / "checkpoint.tmp0123").touch()
+    with checkpoints.CheckpointManager(
+        str(tmp_path), tiny_state(), max_to_keep=5
+    ) as manager:
+        assert manager.restore_latest() == str(tmp_path / "model.ckpt-1")
+    assert {path.name for path in tmp_path.iterdir()} == before
 
 
 def test_averages_are_loaded_by_default_and_raw_weights_by_choice(trained):

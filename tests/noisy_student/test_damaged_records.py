@@ -1,6 +1,7 @@
 import dataclasses
 import json
 import logging
+import os
 import shutil
 
 import numpy as np
@@ -159,6 +160,67 @@ def test_a_killed_run_goes_on_with_the_very_next_image(mixed, start_step):
     for batch, expected in zip(rest, whole[start_step:]):
         for name, value in expected.items():
             np.testing.assert_array_equal(batch[name], value, err_msg=name)
+
+
+def test_the_records_of_a_step_are_those_its_batch_was_made_of(tmp_path):
+    # Brightness tells the images apart.
+    with tf.io.TFRecordWriter(str(tmp_path / "train-00000-of-00001")) as out:
+        for i in range(20):
+            pixels = tf.fill([16, 16, 3], tf.constant(10 * i, tf.uint8))
+            data = tf.io.encode_png(pixels).numpy()
+            example = records.labeled_example(
+                data[:40] if i % 7 == 3 else data, 1, f"photo{i}"
+            )
+            out.write(example)
+    config = fixtures.train_config(tmp_path)
+    config = dataclasses.replace(
+        config,
+        labeled_augment=dataclasses.replace(
+            config.labeled_augment, name="none", random_crop=False
+        ),
+        data=dataclasses.replace(config.data, max_damaged_fraction=0.2),
+    )
+    log = damaged_records.DamageLog(str(tmp_path))
+    batches = take(input_pipeline.train_batches(config, damage=log), 9)
+    for step, batch in enumerate(batches, start=1):
+        levels = batch["labeled_images"][:, 0, 0, 0].astype(int)
+        found = log.records_of_step(step)["labeled"]
+        assert [r["record"] for r in found] == [v // 10 for v in levels]
+        assert [r["key"] for r in found] == [f"photo{v // 10}" for v in levels]
+        assert {os.path.basename(r["shard"]) for r in found} == {
+            "train-00000-of-00001"
+        }
+
+
+def test_an_account_that_lost_records_since_a_checkpoint_is_refused(mixed):
+    directory, config, _, _ = mixed
+    log = damaged_records.DamageLog(str(directory))
+    input_pipeline.train_batches(config, damage=log)
+    counts = log.counts()
+    (count,) = counts.values()
+    assert list(counts) == ["damaged_labeled.jsonl"] and count >= 10
+    log.check_complete(counts)
+    # A killed run may have met more of them after its checkpoint.
+    log.check_complete({"damaged_labeled.jsonl": count - 1})
+    with pytest.raises(
+        ValueError, match=f"labeled.jsonl' lists {count} of the {count + 1} "
+    ):
+        log.check_complete({"damaged_labeled.jsonl": count + 1})
+    with pytest.raises(ValueError, match="unlabeled.jsonl' lists 0 of the 1 "):
+        log.check_complete({"damaged_unlabeled.jsonl": 1})
+
+
+def test_a_line_that_was_cut_short_does_not_spoil_the_next(tmp_path):
+    write(tmp_path, ["photo"] * 4 + ["zeros"] + ["photo"] * 3)
+    config = make_config(tmp_path, 0.5)
+    log = damaged_records.DamageLog(str(tmp_path))
+    take(input_pipeline.train_batches(config, damage=log), 3)
+    path = tmp_path / "damaged_labeled.jsonl"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-20])
+    log = damaged_records.DamageLog(str(tmp_path))
+    take(input_pipeline.train_batches(config, damage=log), 3)
+    assert read_account(path)[0] == json.loads(whole.splitlines()[0])
 
 
 def test_batches_do_not_depend_on_parallel_calls(mixed):

@@ -62,6 +62,7 @@ NON_DEFAULT = {
     "save_checkpoints_steps": 10,
     "steps_per_eval": 10,
     "keep_checkpoint_max": 1,
+    "async_checkpoints": False,
     "seed": 5,
     "augment_name": "v1",
     "unl_aug": "v1",
@@ -81,6 +82,8 @@ NON_DEFAULT = {
     "noise_teacher": True,
     "loss_normalization": "all",
     "checkpoint": "ckpt",
+    "follow": True,
+    "follow_timeout": 5.0,
     "use_ema": False,
     "export_formats": "h5",
     "export_samples": 3,
@@ -103,6 +106,7 @@ NON_DEFAULT = {
 }
 # What a flag needs beside it to have a meaning.
 COMPANIONS = {
+    "follow": ["--mode=eval"],
     "init_model": ["--init_model_path=w"],
     "init_model_path": ["--init_model"],
     "trainable_blocks": ["--init_model", "--init_model_path=w"],
@@ -476,6 +480,11 @@ def test_soft_and_hard_labels_follow_the_temperature():
             "labels one directory",
         ),
         (["--mode=eval", "--checkpoint_head=fresh"], "answers at random"),
+        (["--follow"], "--follow .* needs --mode=eval"),
+        (
+            ["--mode=eval", "--follow", "--checkpoint=c"],
+            "excludes --checkpoint",
+        ),
         (["--export_formats=h5,onnx"], "Received: 'onnx'"),
         (["--export_formats=tflite_int8"], "needs --label_data_dir"),
         (

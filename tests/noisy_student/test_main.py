@@ -117,6 +117,31 @@ def test_eval_reports_what_training_measured(trained, monkeypatch):
     assert "validation/num_images: 7" in lines
 
 
+@pytest.mark.slow
+def test_eval_follows_a_run_whose_archive_is_its_best(trained):
+    data_dir, model_dir = trained
+    paths = [f"--label_data_dir={data_dir}", f"--model_dir={model_dir}"]
+    run_main("--mode=eval", "--follow", "--task_name=custom", *paths)
+    lines = run_dir.read_metrics(str(model_dir), "eval_metrics.jsonl")
+    assert [line["step"] for line in lines] == [2, 4]
+    expected = run_dir.read_metrics(str(model_dir))[-1]
+    assert lines[-1]["eval/top_1"] == expected["eval/top_1"]
+    assert lines[-1]["eval/loss"] == pytest.approx(expected["eval/loss"])
+    best = json.loads((model_dir / "archive" / "best.json").read_text())
+    assert best["step"] == 4
+    loaded = models.load(fixtures.MODEL, str(model_dir / "archive"))
+    run = models.load(fixtures.MODEL, str(model_dir))
+    for ours, theirs in zip(loaded.weights, run.weights):
+        np.testing.assert_array_equal(ours, theirs)
+    config = run_dir.trained_model_config(str(model_dir / "archive"))
+    assert config == run_dir.trained_model_config(str(model_dir))
+
+
+def test_follow_needs_a_run_directory():
+    with pytest.raises(ValueError, match="--model_dir is needed"):
+        run_main("--mode=eval", "--follow", "--label_data_dir=data")
+
+
 def write_images(folder):
     """Writes class folders of the images that training saw."""
     for label in range(fixtures.NUM_CLASSES):

@@ -19,13 +19,54 @@ def test_another_config_is_refused_with_the_difference(tmp_path):
         run_dir.claim(str(tmp_path), {"a": 1, "b": {"c": 3}})
 
 
+def write_checkpoint(directory, step, config):
+    """Writes what says that there is a checkpoint, and of which settings."""
+    prefix = directory / f"model.ckpt-{step}"
+    (directory / "checkpoint").touch()
+    (directory / f"{prefix.name}.index").touch()
+    companion = run_dir.companion_path(str(prefix))
+    with open(companion, "w") as file:
+        json.dump({"config": config}, file)
+
+
+def test_without_its_config_a_run_is_known_by_its_last_checkpoint(tmp_path):
+    write_checkpoint(tmp_path, 8, {"a": 1})
+    write_checkpoint(tmp_path, 12, {"a": 2})
+    # Not a checkpoint: the companion of one that was cut short.
+    (tmp_path / "model.ckpt-16.json").write_text('{"config": {"a": 3}}')
+    with pytest.raises(ValueError, match="`a`: 2 before, 3 now"):
+        run_dir.claim(str(tmp_path), {"a": 3})
+    assert not (tmp_path / "config.json").exists()
+    run_dir.claim(str(tmp_path), {"a": 2})
+    assert json.loads((tmp_path / "config.json").read_text()) == {"a": 2}
+
+
+def test_a_checkpoint_of_other_settings_than_the_config_is_refused(tmp_path):
+    run_dir.claim(str(tmp_path), {"a": 1})
+    write_checkpoint(tmp_path, 8, {"a": 2})
+    with pytest.raises(ValueError, match="`a`: 2 before, 1 now"):
+        run_dir.claim(str(tmp_path), {"a": 1})
+
+
+def test_a_run_whose_settings_are_not_known_is_refused(tmp_path):
+    (tmp_path / "checkpoint").touch()
+    with pytest.raises(ValueError, match="without its config.json"):
+        run_dir.claim(str(tmp_path), {"a": 1})
+
+
 @pytest.mark.parametrize(
-    "name", ["max_damaged_fraction", "recompute_activations"]
+    "name",
+    [
+        "max_damaged_fraction",
+        "keep_checkpoint_max",
+        "async_checkpoints",
+        "recompute_activations",
+    ],
 )
 def test_settings_that_change_no_step_may_change(tmp_path, name):
-    run_dir.claim(str(tmp_path), {"step": {name: 0}})
-    (tmp_path / "checkpoint").touch()
-    run_dir.claim(str(tmp_path), {"step": {name: 1}})
+    run_dir.claim(str(tmp_path), {"a": 1, "b": {name: 2}})
+    write_checkpoint(tmp_path, 8, {"a": 1, "b": {name: 2}})
+    run_dir.claim(str(tmp_path), {"a": 1, "b": {name: 3}})
 
 
 def test_a_run_that_came_to_nothing_may_be_claimed_anew(tmp_path):

@@ -1,0 +1,82 @@
+"""Ends a run whose loss or weights are not finite any more.
+
+`divergence.json` then lists the images of the step where that showed and of the
+step before, whose update may have caused it. They follow from the seed and the
+step, so nothing is kept for them while training.
+"""
+
+import math
+import os
+
+import tensorflow as tf
+
+from data_prep import files
+from noisy_student import moving_average
+
+
+def check_metrics(metrics, step, *, num_steps, finite_steps, damage, model_dir):
+    """Ends a run that diverged.
+
+    Args:
+        metrics: {name: float}, means over the last steps.
+        step: Steps finished.
+        num_steps: How many of them `metrics` are about.
+        finite_steps: How many of those came before the first loss that is not
+            finite.
+        damage: `damaged_records.DamageLog` of the run.
+        model_dir: The run directory.
+
+    Raises:
+        ValueError: If a metric is not finite; it names the file.
+    """
+    broken = [name for name, v in metrics.items() if not math.isfinite(v)]
+    if broken:
+        # Where the loss is finite and another metric is not, the last step.
+        first = min(step - num_steps + finite_steps + 1, step)
+        values = {
+            name: value if math.isfinite(value) else str(value)
+            for name, value in metrics.items()
+        }
+        _stop(broken, first, damage, model_dir, metrics=values)
+
+
+def check_weights(model, step, *, damage, model_dir):
+    """Ends a run before it saves weights that it could not go on from.
+
+    Args:
+        model: The student.
+        step: Steps finished.
+        damage: `damaged_records.DamageLog` of the run.
+        model_dir: The run directory.
+
+    Raises:
+        ValueError: If a weight is not finite; it names the file.
+    """
+    broken = [
+        name
+        for name, weight in moving_average.named_weights(model).items()
+        if not tf.reduce_all(tf.math.is_finite(weight.read_value()))
+    ]
+    if broken:
+        _stop(broken, step, damage, model_dir)
+
+
+def _stop(broken, step, damage, model_dir, **more):
+    path = os.path.join(model_dir, "divergence.json")
+    dump = {
+        "step": step,
+        "not_finite": broken,
+        **more,
+        "images": [
+            {"step": number, **damage.records_of_step(number)}
+            for number in (step - 1, step)
+            if number
+        ],
+    }
+    files.write_json(path, dump)
+    more = f" and {len(broken) - 5} more" if len(broken) > 5 else ""
+    raise ValueError(
+        f"Training diverged at step {step}: {', '.join(broken[:5])}{more} not "
+        f"finite. The images of the last steps are listed in {path}. The last "
+        "checkpoint is intact; lower --base_learning_rate."
+    )
