@@ -129,6 +129,9 @@ class StreamDamage:
         step_size: Usable records that one step takes of this stream.
         path: File of the account, a JSON object a line for each time a record
             is met; None keeps it in memory.
+        is_new: Whether the stream starts with its first record. What lies at
+            `path` then tells of a run that came to nothing, perhaps with other
+            data, and is deleted.
 
     Attributes:
         name: As above.
@@ -147,6 +150,7 @@ class StreamDamage:
         look,
         step_size,
         path=None,
+        is_new=False,
     ):
         self.name = name
         self.path = path
@@ -160,6 +164,8 @@ class StreamDamage:
         self.error = None
         # (shard, record) -> (reason, the same in words); sorted positions.
         self._records, self._positions = {}, []
+        if is_new and path is not None and files.exists(path):
+            files.remove(path)
         for line in self._read():
             place = line["shard"], line["record"]
             self._records[place] = line["reason"], line["detail"]
@@ -312,6 +318,8 @@ class StreamDamage:
             log.write(json.dumps(line) + "\n")
 
     def _check_limit(self):
+        if self.num_damaged >= self._stream.num_records:
+            raise DamagedRecordsError(f"{self.summary()} No record is left.")
         allowed = num_allowed(self._max_fraction, self._stream.num_records)
         if self.num_damaged > allowed:
             (shard, number), (_, detail) = list(self._records.items())[-1]

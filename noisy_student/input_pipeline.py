@@ -292,6 +292,7 @@ def _batches(
         max_fraction=data.max_damaged_fraction,
         look=look,
         step_size=batch_size * replicas_per_pipeline(context),
+        is_new=element_start == 0,
     )
     start = stream_damage.position(element_start * batch_size)
     looked = _look_at_rows(stream, look, start, num_parallel_calls)

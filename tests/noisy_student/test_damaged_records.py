@@ -195,7 +195,7 @@ def test_the_records_of_a_step_are_those_its_batch_was_made_of(tmp_path):
 def test_an_account_that_lost_records_since_a_checkpoint_is_refused(mixed):
     directory, config, _, _ = mixed
     log = damaged_records.DamageLog(str(directory))
-    input_pipeline.train_batches(config, damage=log)
+    input_pipeline.train_batches(config, start_step=1, damage=log)
     counts = log.counts()
     (count,) = counts.values()
     assert list(counts) == ["damaged_labeled.jsonl"] and count >= 10
@@ -219,8 +219,28 @@ def test_a_line_that_was_cut_short_does_not_spoil_the_next(tmp_path):
     whole = path.read_bytes()
     path.write_bytes(whole[:-20])
     log = damaged_records.DamageLog(str(tmp_path))
-    take(input_pipeline.train_batches(config, damage=log), 3)
+    take(input_pipeline.train_batches(config, start_step=1, damage=log), 3)
     assert read_account(path)[0] == json.loads(whole.splitlines()[0])
+
+
+def test_a_run_from_its_first_step_forgets_an_account_of_other_data(tmp_path):
+    names = ["photo"] * 4 + ["zeros"] + ["photo"] * 3
+    write(tmp_path, names)
+    config = make_config(tmp_path, 0.5)
+    log = damaged_records.DamageLog(str(tmp_path))
+    take(input_pipeline.train_batches(config, damage=log), 3)
+    path = tmp_path / "damaged_labeled.jsonl"
+    assert len({line["record"] for line in read_account(path)}) == 1
+    # The records were repaired before the run had a checkpoint.
+    write(tmp_path, ["photo"] * 8)
+    expected = take(input_pipeline.train_batches(config), 5)
+    log = damaged_records.DamageLog(str(tmp_path))
+    found = take(input_pipeline.train_batches(config, damage=log), 5)
+    for batch, other in zip(found, expected):
+        np.testing.assert_array_equal(
+            batch["labeled_images"], other["labeled_images"]
+        )
+    assert not path.exists()
 
 
 def test_batches_do_not_depend_on_parallel_calls(mixed):
@@ -251,15 +271,22 @@ def test_past_the_limit_the_error_names_file_and_record(tmp_path, name):
         log.raise_error()
 
 
-def test_records_that_are_all_damaged_do_not_hang(tmp_path):
+@pytest.mark.parametrize(
+    ("limit", "message"),
+    [
+        (0.5, "16 of 20 labeled .*: 16 not_image"),
+        (1, "20 of 20 labeled .*: 20 not_image. No record is left"),
+    ],
+)
+def test_records_that_are_all_damaged_do_not_hang(tmp_path, limit, message):
     write(tmp_path, ["zeros"] * 20)
     log = damaged_records.DamageLog()
     batches = input_pipeline.train_batches(
-        make_config(tmp_path, 0.5), damage=log
+        make_config(tmp_path, limit), damage=log
     )
     with pytest.raises(tf.errors.OpError):
         take(batches, 1)
-    with pytest.raises(ValueError, match="16 of 20 labeled .*: 16 not_image"):
+    with pytest.raises(ValueError, match=message):
         log.raise_error()
 
 
@@ -354,7 +381,7 @@ def test_input_pipelines_keep_accounts_of_their_own(tmp_path):
 def test_the_summary_is_logged(mixed, caplog):
     directory, config, _, _ = mixed
     log = damaged_records.DamageLog(str(directory))
-    input_pipeline.train_batches(config, damage=log)
+    input_pipeline.train_batches(config, start_step=1, damage=log)
     with caplog.at_level(logging.WARNING):
         log.log_summary()
     assert "5 of 40 labeled records cannot be used: 2 wrong_schema, " in (
