@@ -1,18 +1,24 @@
 """Saving, resuming, and loading weights for use."""
 
+import os
+import tempfile
+
 import tensorflow as tf
 from absl import logging
 
 import efficientnet
 from data_prep import files
 from efficientnet import checkpoint_archive, checkpoint_names
-from noisy_student import moving_average
+from noisy_student import moving_average, workers
 
 _HEAD = "head/dense/"
 
 
 class CheckpointManager:
     """Saves and restores a training state.
+
+    Of several workers the chief keeps the checkpoints, from which all of them
+    restore.
 
     Args:
         directory: Where checkpoints go.
@@ -21,12 +27,14 @@ class CheckpointManager:
     """
 
     def __init__(self, directory, state, *, max_to_keep):
+        self._is_chief = workers.is_chief(state.strategy)
+        self._checkpoint = tf.train.Checkpoint(
+            model=state.model,
+            optimizer=state.optimizer,
+            moving_average=state.moving_average,
+        )
         self._manager = tf.train.CheckpointManager(
-            tf.train.Checkpoint(
-                model=state.model,
-                optimizer=state.optimizer,
-                moving_average=state.moving_average,
-            ),
+            self._checkpoint,
             directory,
             max_to_keep=max_to_keep,
             checkpoint_name="model.ckpt",
@@ -44,13 +52,19 @@ class CheckpointManager:
         path = self._manager.latest_checkpoint
         if path is None:
             return None
-        _restore(self._manager.checkpoint, path)
+        _restore(self._checkpoint, path)
         logging.info("Resumed from %s.", path)
         return path
 
     def save(self, step):
-        """Writes the checkpoint of a step and returns its path."""
-        return self._manager.save(checkpoint_number=step)
+        """Writes the checkpoint of a step; every worker must call it."""
+        if self._is_chief:
+            self._manager.save(checkpoint_number=step)
+            return
+        # Averages over the replicas are taken while saving, so all workers
+        # have to go through the same variables.
+        with tempfile.TemporaryDirectory() as unused:
+            self._checkpoint.write(os.path.join(unused, "model.ckpt"))
 
 
 def fingerprint(checkpoint):

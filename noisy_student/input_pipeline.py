@@ -56,6 +56,13 @@ def train_batches(
         dataset = tf.data.Dataset.zip(
             (dataset, _unlabeled_batches(config, unlabeled, **arguments))
         ).map(lambda labeled, extra: {**labeled, **extra})
+    # TensorFlow cannot tell, and would ask all workers before every step
+    # whether they have a batch, of a size it does not know.
+    dataset = dataset.apply(
+        tf.data.experimental.assert_cardinality(
+            tf.data.experimental.INFINITE_CARDINALITY
+        )
+    )
     options = tf.data.Options()
     options.deterministic = True
     return dataset.prefetch(tf.data.AUTOTUNE).with_options(options)

@@ -236,7 +236,9 @@ def run(config, hardware):
     if report is None:
         # TensorFlow is imported only now: a finished run needs none.
         from noisy_student import strategy as strategy_lib
+        from noisy_student import workers
 
+        workers.require_one("Self-training")
         # First: devices cannot be configured once TensorFlow read a record.
         strategy = strategy_lib.create_strategy(hardware)
         _check_data(config)

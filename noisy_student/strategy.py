@@ -1,48 +1,79 @@
 """Which devices a run uses."""
 
-import json
-import os
+import collections
 
 import tensorflow as tf
 from absl import logging
+
+from noisy_student import workers
 
 
 def create_strategy(hardware):
     """Returns the `tf.distribute` strategy for the devices at hand.
 
-    A TPU if one is asked for, else all GPUs of this machine, else its CPU.
+    A TPU if one is asked for; else all devices of all workers, if TF_CONFIG
+    names several; else all GPUs of this machine, or its CPU. Call it before
+    anything else makes TensorFlow look for devices.
 
     Args:
         hardware: `config.HardwareConfig`.
 
     Raises:
-        ValueError: If a TPU is asked for and none answers, or if TF_CONFIG
-            names several workers.
+        ValueError: If a TPU is asked for and none answers, if TF_CONFIG does
+            not describe workers, or if it does so beside a TPU or virtual
+            devices.
     """
-    _refuse_several_workers()
+    num_workers = workers.num_named()
     if hardware.deterministic:
         tf.config.experimental.enable_op_determinism()
         # Initial weights are drawn, and then replaced where others are loaded.
         tf.random.set_seed(0)
     if hardware.use_tpu or (hardware.use_tpu is None and hardware.tpu):
-        return _tpu_strategy(hardware)
-    if hardware.num_virtual_devices > 1:
-        return _virtual_cpu_strategy(hardware.num_virtual_devices)
-    gpus = tf.config.list_logical_devices("GPU")
-    if len(gpus) > 1:
-        return tf.distribute.MirroredStrategy([gpu.name for gpu in gpus])
-    device = gpus[0].name if gpus else "/cpu:0"
-    return tf.distribute.OneDeviceStrategy(device)
+        _refuse_workers(num_workers, "a TPU's hosts need no TF_CONFIG")
+        strategy = _tpu_strategy(hardware)
+    elif hardware.num_virtual_devices > 1:
+        _refuse_workers(
+            num_workers, "--num_virtual_devices splits one machine's CPU"
+        )
+        strategy = _virtual_cpu_strategy(hardware.num_virtual_devices)
+    elif num_workers > 1:
+        strategy = _several_workers_strategy()
+    else:
+        strategy = _local_strategy()
+    logging.info("%s.", describe(strategy))
+    return strategy
 
 
-def _refuse_several_workers():
-    # Each would train for itself and write over the others' files.
-    cluster = json.loads(os.environ.get("TF_CONFIG", "{}")).get("cluster", {})
-    workers = sum(len(hosts) for hosts in cluster.values())
-    if workers > 1:
+def describe(strategy):
+    """Returns the devices of a strategy in words.
+
+    Such as "2 replicas on GPU:0, GPU:1" or "32 replicas on the TPU cores of 4
+    hosts".
+    """
+    replicas = strategy.num_replicas_in_sync
+    found = [
+        tf.DeviceSpec.from_string(tf.compat.as_str(name))
+        for name in strategy.extended.worker_devices
+    ]
+    if any(device.device_type == "TPU" for device in found):
+        hosts = collections.Counter(device.task for device in found)
+        where = f"the TPU cores of {len(hosts)} host"
+        where += "s" if len(hosts) > 1 else ""
+    else:
+        where = ", ".join(
+            f"{device.device_type}:{device.device_index}" for device in found
+        )
+    if (num_workers := workers.count(strategy)) > 1:
+        where = f"{num_workers} workers, of which this is "
+        where += f"{workers.name(strategy)} with {len(found)}"
+    return f"{replicas} replica{'s' if replicas > 1 else ''} on {where}"
+
+
+def _refuse_workers(num_workers, reason):
+    if num_workers > 1:
         raise ValueError(
-            "Training runs on one machine or one TPU. Received: TF_CONFIG "
-            f"with {workers} workers."
+            f"{reason[0].upper()}{reason[1:]}. Received: TF_CONFIG with "
+            f"{num_workers} workers."
         )
 
 
@@ -58,9 +89,38 @@ def _tpu_strategy(hardware):
         raise ValueError(
             f"No TPU answers to --tpu={name!r}: {error}"
         ) from error
-    strategy = tf.distribute.TPUStrategy(resolver)
-    logging.info("TPU with %d cores.", strategy.num_replicas_in_sync)
-    return strategy
+    return tf.distribute.TPUStrategy(resolver)
+
+
+def _several_workers_strategy():
+    # One line per collective operation says nothing to users.
+    tf.get_logger().setLevel("WARNING")
+    kinds = tf.distribute.experimental.CommunicationImplementation
+    options = tf.distribute.experimental.CommunicationOptions(
+        # On GPUs TensorFlow takes NCCL where it can.
+        implementation=kinds.AUTO if _prepare_gpus() else kinds.RING
+    )
+    return tf.distribute.MultiWorkerMirroredStrategy(
+        communication_options=options
+    )
+
+
+def _local_strategy():
+    _prepare_gpus()
+    gpus = tf.config.list_logical_devices("GPU")
+    if len(gpus) > 1:
+        return tf.distribute.MirroredStrategy([gpu.name for gpu in gpus])
+    device = gpus[0].name if gpus else "/cpu:0"
+    return tf.distribute.OneDeviceStrategy(device)
+
+
+def _prepare_gpus():
+    """Lets GPUs be shared with other programs; returns how many there are."""
+    gpus = tf.config.list_physical_devices("GPU")
+    for gpu in gpus:
+        # TensorFlow would take all of their memory at once.
+        tf.config.experimental.set_memory_growth(gpu, True)
+    return len(gpus)
 
 
 def _virtual_cpu_strategy(num_devices):

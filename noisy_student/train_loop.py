@@ -16,6 +16,7 @@ from noisy_student import (
     run_dir,
     schedules,
     train,
+    workers,
 )
 from noisy_student import evaluate as evaluate_lib
 
@@ -109,7 +110,11 @@ def run(config, strategy, model_dir, *, evaluate=False):
 def _run(config, state, teacher, manager, model_dir, evaluate):
     strategy = state.strategy
     step = int(state.step.numpy())
-    log = run_dir.MetricsLog(model_dir, start_step=step)
+    workers.check_same_step(strategy, step)
+    if workers.is_chief(strategy):
+        log = run_dir.MetricsLog(model_dir, start_step=step)
+    else:
+        log = run_dir.NoMetricsLog()
     damage = damaged_records.DamageLog(model_dir)
     iterator = iter(
         strategy.distribute_datasets_from_function(
