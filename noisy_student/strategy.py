@@ -1,7 +1,5 @@
 """Which devices a run uses."""
 
-import collections
-
 import tensorflow as tf
 from absl import logging
 
@@ -47,26 +45,25 @@ def create_strategy(hardware):
 def describe(strategy):
     """Returns the devices of a strategy in words.
 
-    Such as "2 replicas on GPU:0, GPU:1" or "32 replicas on the TPU cores of 4
-    hosts".
+    Such as "2 replicas on GPU:0, GPU:1" or "32 replicas on the cores of a TPU
+    with 4 hosts".
     """
-    replicas = strategy.num_replicas_in_sync
-    found = [
-        tf.DeviceSpec.from_string(tf.compat.as_str(name))
+    devices = [
+        tf.DeviceSpec.from_string(name)
         for name in strategy.extended.worker_devices
     ]
-    if any(device.device_type == "TPU" for device in found):
-        hosts = collections.Counter(device.task for device in found)
-        where = f"the TPU cores of {len(hosts)} host"
-        where += "s" if len(hosts) > 1 else ""
-    else:
-        where = ", ".join(
-            f"{device.device_type}:{device.device_index}" for device in found
-        )
-    if (num_workers := workers.count(strategy)) > 1:
-        where = f"{num_workers} workers, of which this is "
-        where += f"{workers.name(strategy)} with {len(found)}"
-    return f"{replicas} replica{'s' if replicas > 1 else ''} on {where}"
+    where = ", ".join(f"{d.device_type}:{d.device_index}" for d in devices)
+    if devices[0].device_type == "TPU":
+        hosts = len({device.task for device in devices})
+        where = f"the cores of a TPU with {_plural(hosts, 'host')}"
+    elif (num_workers := workers.count(strategy)) > 1:
+        name = workers.name(strategy)
+        where = f"{num_workers} workers; {name}, this one, has {where}"
+    return f"{_plural(strategy.num_replicas_in_sync, 'replica')} on {where}"
+
+
+def _plural(number, noun):
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _refuse_workers(num_workers, reason):

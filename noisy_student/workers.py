@@ -159,11 +159,12 @@ def explain_loss(strategy):
     except _LOSSES as error:
         if count(strategy) == 1:
             raise
-        cause = error.message.split("Additional GRPC")[0].strip(" :.")
+        # The operation and where it ran come before the cause, advice after.
+        cause = error.message.split("}} ")[-1].split(" The error could be ")[0]
         raise ConnectionError(
             f"{name(strategy)} lost another worker, which ended or cannot be "
-            f"reached ({cause}). Start all of them again: training goes on "
-            "from the last checkpoint."
+            "reached. Start all of them again: training goes on from the last "
+            f"checkpoint. TensorFlow says: {cause}"
         ) from error
 
 

@@ -1,31 +1,48 @@
 import json
+import types
 
 import pytest
 import tensorflow as tf
 
 from noisy_student import config, strategy
 
-
-def test_a_machine_without_accelerators_uses_its_cpu():
-    created = strategy.create_strategy(config.HardwareConfig())
-    assert isinstance(created, tf.distribute.OneDeviceStrategy)
-    assert created.num_replicas_in_sync == 1
+LOCAL = "/job:localhost/replica:0/task:0/device:"
 
 
-def test_virtual_devices_become_replicas():
-    hardware = config.HardwareConfig(num_virtual_devices=2)
-    created = strategy.create_strategy(hardware)
-    assert created.num_replicas_in_sync == 2
+class FakeStrategy:
+    """Stands for a `tf.distribute` strategy of devices that are not here."""
+
+    def __init__(self, devices, resolver=None, num_replicas=None):
+        self.extended = types.SimpleNamespace(worker_devices=devices)
+        self.num_replicas_in_sync = num_replicas or len(devices)
+        self.cluster_resolver = resolver
 
 
-def test_a_tpu_that_does_not_answer_is_named():
-    hardware = config.HardwareConfig(use_tpu=True)
-    with pytest.raises(ValueError, match="--tpu='local'"):
-        strategy.create_strategy(hardware)
+@pytest.fixture
+def calls(monkeypatch):
+    """Returns the calls that would touch devices, in order."""
+    made = []
+
+    def record(owner, name, result=None):
+        def call(*args, **kwargs):
+            made.append((name, args, kwargs))
+            return result(*args) if callable(result) else result
+
+        monkeypatch.setattr(owner, name, call)
+
+    record(tf.config.experimental, "set_memory_growth")
+    made.record = record
+    return made
 
 
-def test_several_workers_are_refused(monkeypatch):
-    cluster = {"cluster": {"worker": ["localhost:0", "localhost:1"]}}
-    monkeypatch.setenv("TF_CONFIG", json.dumps(cluster))
-    with pytest.raises(ValueError, match="TF_CONFIG with 2 workers"):
-        strategy.create_strategy(config.HardwareConfig())
+class Calls(list):
+    """A list that can be told what else to record."""
+
+
+@pytest.fixture
+def logged(monkeypatch):
+    lines = []
+    monkeypatch.setattr(
+        strategy.logging, "info", lambda text, *args: lines.append(text % args)
+    )
+    return lines
