@@ -59,9 +59,7 @@ def train_batches(
     # TensorFlow cannot tell, and would ask all workers before every step
     # whether they have a batch, of a size it does not know.
     dataset = dataset.apply(
-        tf.data.experimental.assert_cardinality(
-            tf.data.experimental.INFINITE_CARDINALITY
-        )
+        tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY)
     )
     options = tf.data.Options()
     options.deterministic = True

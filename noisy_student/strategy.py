@@ -1,9 +1,14 @@
 """Which devices a run uses."""
 
+import contextlib
+import faulthandler
+
 import tensorflow as tf
 from absl import logging
 
 from noisy_student import workers
+
+_START_MINUTES = 15
 
 
 def create_strategy(hardware):
@@ -35,7 +40,8 @@ def create_strategy(hardware):
         )
         strategy = _virtual_cpu_strategy(hardware.num_virtual_devices)
     elif num_workers > 1:
-        strategy = _several_workers_strategy()
+        with _bounded_wait(num_workers):
+            strategy = _several_workers_strategy()
     else:
         strategy = _local_strategy()
     logging.info("%s.", describe(strategy))
@@ -87,6 +93,25 @@ def _tpu_strategy(hardware):
             f"No TPU answers to --tpu={name!r}: {error}"
         ) from error
     return tf.distribute.TPUStrategy(resolver)
+
+
+@contextlib.contextmanager
+def _bounded_wait(num_workers):
+    """Ends the process if the block, in which workers meet, takes too long.
+
+    TensorFlow waits for far longer, and meanwhile neither a signal, SIGKILL
+    aside, nor another thread of Python gets through to it.
+    """
+    logging.info(
+        "Waiting for all %d workers of TF_CONFIG, %d minutes at most.",
+        num_workers,
+        _START_MINUTES,
+    )
+    faulthandler.dump_traceback_later(60 * _START_MINUTES, exit=True)
+    try:
+        yield
+    finally:
+        faulthandler.cancel_dump_traceback_later()
 
 
 def _several_workers_strategy():
