@@ -115,7 +115,9 @@ def _run(config, state, teacher, manager, model_dir, evaluate):
         log = run_dir.MetricsLog(model_dir, start_step=step)
     else:
         log = run_dir.NoMetricsLog()
-    damage = damaged_records.DamageLog(model_dir)
+    damage = damaged_records.DamageLog(
+        model_dir, is_remote=workers.has_remote_hosts(strategy)
+    )
     iterator = iter(
         strategy.distribute_datasets_from_function(
             lambda context: input_pipeline.train_batches(

@@ -88,6 +88,17 @@ def name(strategy):
     return _names(strategy)[_index(strategy)]
 
 
+def has_remote_hosts(strategy):
+    """Returns whether input pipelines run in processes other than this one.
+
+    Those of a TPU do, but on the TPU's own machine (`--tpu=local`).
+    """
+    if not isinstance(strategy, tf.distribute.TPUStrategy):
+        return False
+    devices = map(tf.DeviceSpec.from_string, strategy.extended.worker_devices)
+    return any(device.job != "localhost" for device in devices)
+
+
 def gather(strategy, value):
     """Returns the values of all workers, in order; all of them must call it.
 

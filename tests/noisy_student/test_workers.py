@@ -72,6 +72,20 @@ def test_one_machine_is_its_own_chief(strategy, tmp_path):
         workers.claim(strategy, str(tmp_path), {"a": 2})
 
 
+@pytest.mark.parametrize(
+    ("job", "is_remote"), [("localhost", False), ("worker", True)]
+)
+def test_a_tpu_elsewhere_reads_in_other_processes(monkeypatch, job, is_remote):
+    class Tpu:
+        extended = types.SimpleNamespace(
+            worker_devices=(f"/job:{job}/replica:0/task:0/device:TPU:0",)
+        )
+
+    assert not workers.has_remote_hosts(tf.distribute.get_strategy())
+    monkeypatch.setattr(tf.distribute, "TPUStrategy", Tpu)
+    assert workers.has_remote_hosts(Tpu()) == is_remote
+
+
 def test_a_block_that_fails_elsewhere_fails_here_and_says_where(of_three):
     strategy, answers = of_three
     answers.update(first=1, last=1)
