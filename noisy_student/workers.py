@@ -16,14 +16,15 @@ import tensorflow as tf
 from data_prep import files
 from noisy_student import run_dir
 
-# What a collective operation ends with when a worker does not answer.
+# What operations end with when a worker does not answer, and what others that
+# wait for those are told.
 _LOSSES = (
     tf.errors.AbortedError,
     tf.errors.CancelledError,
     tf.errors.DeadlineExceededError,
-    tf.errors.InternalError,
     tf.errors.UnavailableError,
 )
+_ABORTED = "Collective ops is aborted"
 
 
 def num_named():
@@ -167,8 +168,9 @@ def explain_loss(strategy):
     """
     try:
         yield
-    except _LOSSES as error:
-        if count(strategy) == 1:
+    except tf.errors.OpError as error:
+        is_loss = isinstance(error, _LOSSES) or _ABORTED in error.message
+        if count(strategy) == 1 or not is_loss:
             raise
         # The operation and where it ran come before the cause, advice after.
         cause = error.message.split("}} ")[-1].split(" The error could be ")[0]

@@ -146,11 +146,14 @@ LOST = (
 )
 
 
-def test_the_loss_of_a_worker_is_said_in_words(of_three):
+@pytest.mark.parametrize(
+    "error", [tf.errors.UnavailableError, tf.errors.InternalError]
+)
+def test_the_loss_of_a_worker_is_said_in_words(of_three, error):
     strategy, _ = of_three
     lost = pytest.raises(ConnectionError)
     with lost as caught, workers.explain_loss(strategy):
-        raise tf.errors.UnavailableError(None, None, LOST)
+        raise error(None, None, LOST)
     assert str(caught.value) == (
         "worker 0 lost another worker, which ended or cannot be reached. "
         "Start all of them again: training goes on from the last checkpoint. "
@@ -164,6 +167,7 @@ def test_other_errors_and_those_of_one_machine_stay_as_they_are(of_three):
     alone = tf.distribute.get_strategy()
     for place, error in (
         (strategy, tf.errors.InvalidArgumentError),
+        (strategy, tf.errors.InternalError),
         (alone, tf.errors.UnavailableError),
     ):
         with pytest.raises(error), workers.explain_loss(place):
