@@ -9,6 +9,7 @@ import contextlib
 import functools
 import json
 import os
+import re
 import zlib
 
 import tensorflow as tf
@@ -24,7 +25,7 @@ _LOSSES = (
     tf.errors.DeadlineExceededError,
     tf.errors.UnavailableError,
 )
-_ABORTED = "Collective ops is aborted"
+_ABORTED = "Collective ops is aborted by"
 
 
 def num_named():
@@ -172,8 +173,9 @@ def explain_loss(strategy):
         is_loss = isinstance(error, _LOSSES) or _ABORTED in error.message
         if count(strategy) == 1 or not is_loss:
             raise
-        # The operation and where it ran come before the cause, advice after.
-        cause = error.message.split("}} ")[-1].split(" The error could be ")[0]
+        # Where it happened comes before the cause, addresses and advice after.
+        cause = error.message[max(error.message.find(_ABORTED), 0) :]
+        cause = re.split(r"\s(?:Additional GRPC|The error could)", cause)[0]
         raise ConnectionError(
             f"{name(strategy)} lost another worker, which ended or cannot be "
             "reached. Start all of them again: training goes on from the last "

@@ -144,16 +144,25 @@ LOST = (
     "The error could be from a previous operation. Restart your program to "
     "reset. [Op:CollectiveReduceV2] name: "
 )
+LOST_IN_A_STEP = (
+    "Graph execution error:\n\nDetected at node while/CollectiveReduceV2 "
+    "defined at (most recent call last):\n  File ...\nCollective ops is "
+    "aborted by: Connection reset by peer\nAdditional GRPC error information "
+    "from remote target /job:worker/replica:0/task:1 ... The error could be "
+    "from a previous operation. Restart your program to reset.\n\t "
+    "[[{{node while/CollectiveReduceV2}}]] [Op:__inference_run_steps_14704]"
+)
 
 
+@pytest.mark.parametrize("text", [LOST, LOST_IN_A_STEP])
 @pytest.mark.parametrize(
     "error", [tf.errors.UnavailableError, tf.errors.InternalError]
 )
-def test_the_loss_of_a_worker_is_said_in_words(of_three, error):
+def test_the_loss_of_a_worker_is_said_in_words(of_three, error, text):
     strategy, _ = of_three
     lost = pytest.raises(ConnectionError)
     with lost as caught, workers.explain_loss(strategy):
-        raise error(None, None, LOST)
+        raise error(None, None, text)
     assert str(caught.value) == (
         "worker 0 lost another worker, which ended or cannot be reached. "
         "Start all of them again: training goes on from the last checkpoint. "
