@@ -235,7 +235,8 @@ def test_when_a_worker_is_killed_the_other_ends_and_both_resume(
     model_dir = tmp_path / "run"
     arguments = settings(data_dir, model_dir)
     with two_workers(arguments, tmp_path) as workers:
-        wait_for(model_dir / f"model.ckpt-{SAVED_EVERY}.index")
+        # Names the first checkpoint once it is whole.
+        wait_for(model_dir / "checkpoint")
         workers[victim].process.kill()
         killed = time.monotonic()
         code, errors = workers[1 - victim].end()
