@@ -5,6 +5,7 @@ import contextlib
 import logging as std_logging
 import os
 import re
+import tempfile
 
 import tensorflow as tf
 from absl import logging
@@ -12,7 +13,7 @@ from absl import logging
 import efficientnet
 from data_prep import files
 from efficientnet import checkpoint_archive, checkpoint_names
-from noisy_student import moving_average, run_dir
+from noisy_student import moving_average, run_dir, workers
 
 _HEAD = "head/dense/"
 _NAME = "model.ckpt"
@@ -30,7 +31,8 @@ class CheckpointManager:
 
     Beside each checkpoint lies a companion, `model.ckpt-N.json`, of what is
     known of the run at that step. It is written first, so no checkpoint is
-    without one.
+    without one. Of several workers the chief keeps them, and all of them
+    restore from them.
 
     Leaving the manager as a context waits for what is being written and lets go
     of the state.
@@ -45,18 +47,22 @@ class CheckpointManager:
 
     def __init__(self, directory, state, *, max_to_keep, asynchronous=False):
         self._directory = directory
-        self._asynchronous = asynchronous
+        self._is_chief = workers.is_chief(state.strategy)
+        # Workers write together.
+        one = workers.count(state.strategy) == 1
+        self._asynchronous = asynchronous and one
+        self._checkpoint = tf.train.Checkpoint(
+            model=state.model,
+            optimizer=state.optimizer,
+            moving_average=state.moving_average,
+        )
         self._manager = tf.train.CheckpointManager(
-            tf.train.Checkpoint(
-                model=state.model,
-                optimizer=state.optimizer,
-                moving_average=state.moving_average,
-            ),
+            self._checkpoint,
             directory,
             max_to_keep=max_to_keep,
             checkpoint_name=_NAME,
         )
-        self._background = _Background(self._manager.checkpoint)
+        self._background = _Background(self._checkpoint)
         self._remove_partial()
 
     def __enter__(self):
@@ -90,12 +96,14 @@ class CheckpointManager:
         path = self._manager.latest_checkpoint
         if path is None:
             return None
-        _restore(self._manager.checkpoint, path)
+        _restore(self._checkpoint, path)
         logging.info("Resumed from %s.", path)
         return path
 
     def save(self, step, companion):
         """Writes the checkpoint of a step, after the one before it.
+
+        Every worker must call it.
 
         Args:
             step: Steps finished.
@@ -114,11 +122,20 @@ class CheckpointManager:
         )
         # How often a run was saved is no part of its state: one that was
         # stopped in between ends with the same bytes. TensorFlow adds one.
-        self._manager.checkpoint.save_counter.assign(-1)
+        self._checkpoint.save_counter.assign(-1)
         with self.explained_errors():
-            files.write_json(run_dir.companion_path(path), companion)
-            self._manager.save(checkpoint_number=step, options=options)
+            if self._is_chief:
+                files.write_json(run_dir.companion_path(path), companion)
+                self._manager.save(checkpoint_number=step, options=options)
+            else:
+                self._take_part()
         return path
+
+    def _take_part(self):
+        # Averages over the replicas are taken while saving, so all workers
+        # have to go through the same variables.
+        with tempfile.TemporaryDirectory() as unused:
+            self._checkpoint.write(os.path.join(unused, _NAME))
 
     def wait(self):
         """Waits until what was saved is complete.
@@ -126,7 +143,7 @@ class CheckpointManager:
         Raises:
             CheckpointError: If it could not be written.
         """
-        self._manager.checkpoint.sync()
+        self._checkpoint.sync()
         with self.explained_errors():
             self._background.raise_error()
             self._remove_stale_companions()
@@ -154,6 +171,8 @@ class CheckpointManager:
 
     def _remove_partial(self):
         """Removes what a write left that did not come to its end."""
+        if not self._is_chief:
+            return
         for name in files.list_names(self._directory):
             path = os.path.join(self._directory, name)
             if _PARTIAL_DIRECTORY.fullmatch(name):
@@ -162,6 +181,8 @@ class CheckpointManager:
                 files.remove(path)
 
     def _remove_stale_companions(self):
+        if not self._is_chief:
+            return
         names = files.list_names(self._directory)
         for name in filter(_COMPANION.fullmatch, names):
             index = name[: -len(".json")] + checkpoint_names.INDEX_SUFFIX

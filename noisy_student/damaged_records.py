@@ -27,9 +27,12 @@ class DamageLog:
     Args:
         directory: The run directory, where each stream that left something out
             has a file; None keeps the account in memory only.
+        is_remote: Whether streams run on other machines, where this account
+            cannot be kept: what is damaged then ends the run.
     """
 
-    def __init__(self, directory=None):
+    def __init__(self, directory=None, *, is_remote=False):
+        self.is_remote = is_remote
         self._directory = directory
         self._streams = []
 

@@ -6,7 +6,6 @@ step, so nothing is kept for them while training.
 """
 
 import math
-import os
 
 import tensorflow as tf
 
@@ -14,7 +13,7 @@ from data_prep import files
 from noisy_student import moving_average
 
 
-def check_metrics(metrics, step, *, num_steps, finite_steps, damage, model_dir):
+def check_metrics(metrics, step, *, num_steps, finite_steps, damage, path):
     """Ends a run that diverged.
 
     Args:
@@ -24,7 +23,7 @@ def check_metrics(metrics, step, *, num_steps, finite_steps, damage, model_dir):
         finite_steps: How many of those came before the first loss that is not
             finite.
         damage: `damaged_records.DamageLog` of the run.
-        model_dir: The run directory.
+        path: The file to write in that case.
 
     Raises:
         ValueError: If a metric is not finite; it names the file.
@@ -37,17 +36,17 @@ def check_metrics(metrics, step, *, num_steps, finite_steps, damage, model_dir):
             name: value if math.isfinite(value) else str(value)
             for name, value in metrics.items()
         }
-        _stop(broken, first, damage, model_dir, metrics=values)
+        _stop(broken, first, damage, path, metrics=values)
 
 
-def check_weights(model, step, *, damage, model_dir):
+def check_weights(model, step, *, damage, path):
     """Ends a run before it saves weights that it could not go on from.
 
     Args:
         model: The student.
         step: Steps finished.
         damage: `damaged_records.DamageLog` of the run.
-        model_dir: The run directory.
+        path: The file to write in that case.
 
     Raises:
         ValueError: If a weight is not finite; it names the file.
@@ -58,11 +57,10 @@ def check_weights(model, step, *, damage, model_dir):
         if not tf.reduce_all(tf.math.is_finite(weight.read_value()))
     ]
     if broken:
-        _stop(broken, step, damage, model_dir)
+        _stop(broken, step, damage, path)
 
 
-def _stop(broken, step, damage, model_dir, **more):
-    path = os.path.join(model_dir, "divergence.json")
+def _stop(broken, step, damage, path, **more):
     dump = {
         "step": step,
         "not_finite": broken,

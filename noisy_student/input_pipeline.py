@@ -59,6 +59,11 @@ def train_batches(
         dataset = tf.data.Dataset.zip(
             (dataset, _unlabeled_batches(config, unlabeled, **arguments))
         ).map(lambda labeled, extra: {**labeled, **extra})
+    # TensorFlow cannot tell, and would ask all workers before every step
+    # whether they have a batch, of a size it does not know.
+    dataset = dataset.apply(
+        tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY)
+    )
     options = tf.data.Options()
     options.deterministic = True
     return dataset.prefetch(tf.data.AUTOTUNE).with_options(options)
@@ -296,9 +301,11 @@ def _batches(
     )
     start = stream_damage.position(element_start * batch_size)
     looked = _look_at_rows(stream, look, start, num_parallel_calls)
-    return _without_damaged(looked, stream_damage, start).batch(
-        batch_size, drop_remainder=True
-    )
+    if damage.is_remote:
+        images = _refusing_damaged(looked, start)
+    else:
+        images = _without_damaged(looked, stream_damage, start)
+    return images.batch(batch_size, drop_remainder=True)
 
 
 def _look_at_rows(stream, look, start, num_parallel_calls):
@@ -325,6 +332,29 @@ def _look_at_rows(stream, look, start, num_parallel_calls):
     return dataset.map(
         look_at, num_parallel_calls=num_parallel_calls
     ).ignore_errors()
+
+
+def _refusing_damaged(looked, start):
+    """Returns the features alone; a missing row is an error."""
+
+    @tf.autograph.experimental.do_not_convert
+    def check(expected, element):
+        features, row = element
+        is_whole = tf.debugging.Assert(
+            row.position == expected,
+            [
+                "A training record is damaged, or a shard does not hold what "
+                "its manifest says. With input on other machines none can be "
+                "left out. Place in the stream:",
+                expected,
+            ],
+        )
+        is_image = row.index < tf.size(row.order, tf.int64)
+        with tf.control_dependencies([is_whole]):
+            following = row.position + tf.cast(is_image, tf.int64)
+        return tf.ensure_shape(following, []), (features, is_image)
+
+    return _images(looked.scan(tf.constant(start, tf.int64), check))
 
 
 def _without_damaged(looked, damage, start):
@@ -354,6 +384,9 @@ def _without_damaged(looked, damage, start):
         following = row.position + tf.cast(is_image, tf.int64) + reported
         return tf.ensure_shape(following, []), (features, is_image)
 
-    dataset = looked.scan(tf.constant(start, tf.int64), account)
+    return _images(looked.scan(tf.constant(start, tf.int64), account))
+
+
+def _images(dataset):
     dataset = dataset.filter(lambda features, is_image: is_image)
     return dataset.map(lambda features, is_image: features)

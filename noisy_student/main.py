@@ -30,14 +30,21 @@ def main(flag_values):
         _describe(run)
         return
     # TensorFlow is imported only now: a wrong flag must not wait for it.
-    from noisy_student import precision
+    from noisy_student import precision, workers
     from noisy_student import strategy as strategy_lib
 
+    if run.mode in ("export", "predict"):
+        workers.require_one(f"--mode={run.mode}")
+    if run.follow:
+        workers.require_one("--follow")
     # First: devices cannot be configured once TensorFlow has read a record.
     strategy = strategy_lib.create_strategy(run.hardware)
     precision.set_policy(run.hardware, strategy)
-    run = dataclasses.replace(run, train=preflight.check_data(run))
-    _MODES[run.mode](run, strategy)
+    with workers.explain_loss(strategy):
+        with workers.together(strategy):
+            run = dataclasses.replace(run, train=preflight.check_data(run))
+        workers.check_same(strategy, run)
+        _MODES[run.mode](run, strategy)
 
 
 def _wait_for_run(run):
@@ -55,10 +62,11 @@ def _describe(run):
 
 
 def _train(run, strategy):
-    from noisy_student import train_loop
+    from noisy_student import train_loop, workers
 
     train_loop.check(run.train, strategy)
-    finished = run_dir.claim(run.model_dir, config_lib.to_dict(run.train))
+    settings = config_lib.to_dict(run.train)
+    finished = workers.claim(strategy, run.model_dir, settings)
     evaluate = run.mode == "train_and_eval"
     # What `train` finished, `train_and_eval` has still to evaluate.
     if finished and ("eval/top_1" in finished or not evaluate):
@@ -67,12 +75,10 @@ def _train(run, strategy):
     figures = train_loop.run(
         run.train, strategy, run.model_dir, evaluate=evaluate
     )
-    run_dir.write_report(
-        run.model_dir,
-        run_dir.add_versions(
-            {**figures, "config": config_lib.to_dict(run.train)}
-        ),
-    )
+    report = run_dir.add_versions({**figures, "config": settings})
+    with workers.together(strategy):
+        if workers.is_chief(strategy):
+            run_dir.write_report(run.model_dir, report)
 
 
 def _load(run, strategy):
@@ -88,7 +94,7 @@ def _load(run, strategy):
 
 
 def _evaluate(run, strategy):
-    from noisy_student import evaluate
+    from noisy_student import evaluate, workers
 
     # First: images that cannot be evaluated must not wait for the network.
     source = evaluate.open_split(
@@ -109,7 +115,7 @@ def _evaluate(run, strategy):
     split = run.train.data.eval_split
     for name, value in figures.items():
         logging.info("%s/%s: %s", split, name, value)
-    if run.output_dir is not None:
+    if run.output_dir is not None and workers.is_chief(strategy):
         report = {
             **{f"{split}/{name}": value for name, value in figures.items()},
             "checkpoint": run.weights_path,

@@ -26,13 +26,19 @@ class Watch:
     def __init__(self):
         self.signal = None
 
-    def stopped(self, step):
-        """Returns the error that ends the run after a step that is saved."""
-        return command_line.Stopped(
-            f"{self.signal.name} came; step {step} is saved, and the same "
-            "command goes on from there.",
-            128 + self.signal,
-        )
+
+def stopped(received, step):
+    """Returns the error that ends a run after a step that is saved.
+
+    Args:
+        received: The number of the signal.
+        step: Steps finished.
+    """
+    return command_line.Stopped(
+        f"{signal.Signals(received).name} came; step {step} is saved, and the "
+        "same command goes on from there.",
+        128 + received,
+    )
 
 
 @contextlib.contextmanager

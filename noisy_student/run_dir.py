@@ -281,6 +281,13 @@ class MetricsLog:
         self._writer.flush()
 
 
+class NoMetricsLog:
+    """Stands for `MetricsLog` on workers that write nothing."""
+
+    def write(self, step, metrics):
+        """Does nothing."""
+
+
 def read_metrics(directory, name=_METRICS):
     """Returns the lines of `metrics.jsonl` as dicts; [] if there is none.
 

@@ -236,9 +236,10 @@ def run(config, hardware):
     report = run_dir.read_report(config.work_dir)
     if report is None:
         # TensorFlow is imported only now: a finished run needs none.
-        from noisy_student import precision
+        from noisy_student import precision, workers
         from noisy_student import strategy as strategy_lib
 
+        workers.require_one("Self-training")
         # First: devices cannot be configured once TensorFlow read a record.
         strategy = strategy_lib.create_strategy(hardware)
         precision.set_policy(hardware, strategy)

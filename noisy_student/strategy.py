@@ -1,48 +1,82 @@
 """Which devices a run uses."""
 
-import json
-import os
+import contextlib
+import faulthandler
 
 import tensorflow as tf
 from absl import logging
+
+from noisy_student import workers
+
+_START_MINUTES = 15
 
 
 def create_strategy(hardware):
     """Returns the `tf.distribute` strategy for the devices at hand.
 
-    A TPU if one is asked for, else all GPUs of this machine, else its CPU.
+    A TPU if one is asked for; else all devices of all workers, if TF_CONFIG
+    names several; else all GPUs of this machine, or its CPU. Call it before
+    anything else makes TensorFlow look for devices.
 
     Args:
         hardware: `config.HardwareConfig`.
 
     Raises:
-        ValueError: If a TPU is asked for and none answers, or if TF_CONFIG
-            names several workers.
+        ValueError: If a TPU is asked for and none answers, if TF_CONFIG does
+            not describe workers, or if it does so beside a TPU or virtual
+            devices.
     """
-    _refuse_several_workers()
+    num_workers = workers.num_named()
     if hardware.deterministic:
         tf.config.experimental.enable_op_determinism()
         # Initial weights are drawn, and then replaced where others are loaded.
         tf.random.set_seed(0)
     if hardware.use_tpu or (hardware.use_tpu is None and hardware.tpu):
-        return _tpu_strategy(hardware)
-    if hardware.num_virtual_devices > 1:
-        return _virtual_cpu_strategy(hardware.num_virtual_devices)
-    gpus = tf.config.list_logical_devices("GPU")
-    if len(gpus) > 1:
-        return tf.distribute.MirroredStrategy([gpu.name for gpu in gpus])
-    device = gpus[0].name if gpus else "/cpu:0"
-    return tf.distribute.OneDeviceStrategy(device)
+        _refuse_workers(num_workers, "a TPU's hosts need no TF_CONFIG")
+        strategy = _tpu_strategy(hardware)
+    elif hardware.num_virtual_devices > 1:
+        _refuse_workers(
+            num_workers, "--num_virtual_devices splits one machine's CPU"
+        )
+        strategy = _virtual_cpu_strategy(hardware.num_virtual_devices)
+    elif num_workers > 1:
+        with _bounded_wait(num_workers):
+            strategy = _several_workers_strategy()
+    else:
+        strategy = _local_strategy()
+    logging.info("%s.", describe(strategy))
+    return strategy
 
 
-def _refuse_several_workers():
-    # Each would train for itself and write over the others' files.
-    cluster = json.loads(os.environ.get("TF_CONFIG", "{}")).get("cluster", {})
-    workers = sum(len(hosts) for hosts in cluster.values())
-    if workers > 1:
+def describe(strategy):
+    """Returns the devices of a strategy in words.
+
+    Such as "2 replicas on GPU:0, GPU:1" or "32 replicas on the cores of a TPU
+    with 4 hosts".
+    """
+    devices = [
+        tf.DeviceSpec.from_string(name)
+        for name in strategy.extended.worker_devices
+    ]
+    where = ", ".join(f"{d.device_type}:{d.device_index}" for d in devices)
+    if devices[0].device_type == "TPU":
+        hosts = len({device.task for device in devices})
+        where = f"the cores of a TPU with {_plural(hosts, 'host')}"
+    elif (num_workers := workers.count(strategy)) > 1:
+        name = workers.name(strategy)
+        where = f"{num_workers} workers; {name}, this one, has {where}"
+    return f"{_plural(strategy.num_replicas_in_sync, 'replica')} on {where}"
+
+
+def _plural(number, noun):
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _refuse_workers(num_workers, reason):
+    if num_workers > 1:
         raise ValueError(
-            "Training runs on one machine or one TPU. Received: TF_CONFIG "
-            f"with {workers} workers."
+            f"{reason[0].upper()}{reason[1:]}. Received: TF_CONFIG with "
+            f"{num_workers} workers."
         )
 
 
@@ -58,9 +92,57 @@ def _tpu_strategy(hardware):
         raise ValueError(
             f"No TPU answers to --tpu={name!r}: {error}"
         ) from error
-    strategy = tf.distribute.TPUStrategy(resolver)
-    logging.info("TPU with %d cores.", strategy.num_replicas_in_sync)
-    return strategy
+    return tf.distribute.TPUStrategy(resolver)
+
+
+@contextlib.contextmanager
+def _bounded_wait(num_workers):
+    """Ends the process if the block, in which workers meet, takes too long.
+
+    TensorFlow waits for far longer, and meanwhile neither a signal, SIGKILL
+    aside, nor another thread of Python gets through to it.
+    """
+    logging.info(
+        "Waiting for all %d workers of TF_CONFIG, %d minutes at most.",
+        num_workers,
+        _START_MINUTES,
+    )
+    faulthandler.dump_traceback_later(60 * _START_MINUTES, exit=True)
+    try:
+        yield
+    finally:
+        faulthandler.cancel_dump_traceback_later()
+
+
+def _several_workers_strategy():
+    # One line per collective operation says nothing to users.
+    tf.get_logger().setLevel("WARNING")
+    kinds = tf.distribute.experimental.CommunicationImplementation
+    options = tf.distribute.experimental.CommunicationOptions(
+        # On GPUs TensorFlow takes NCCL where it can.
+        implementation=kinds.AUTO if _prepare_gpus() else kinds.RING
+    )
+    return tf.distribute.MultiWorkerMirroredStrategy(
+        communication_options=options
+    )
+
+
+def _local_strategy():
+    _prepare_gpus()
+    gpus = tf.config.list_logical_devices("GPU")
+    if len(gpus) > 1:
+        return tf.distribute.MirroredStrategy([gpu.name for gpu in gpus])
+    device = gpus[0].name if gpus else "/cpu:0"
+    return tf.distribute.OneDeviceStrategy(device)
+
+
+def _prepare_gpus():
+    """Lets GPUs be shared with other programs; returns how many there are."""
+    gpus = tf.config.list_physical_devices("GPU")
+    for gpu in gpus:
+        # TensorFlow would take all of their memory at once.
+        tf.config.experimental.set_memory_growth(gpu, True)
+    return len(gpus)
 
 
 def _virtual_cpu_strategy(num_devices):

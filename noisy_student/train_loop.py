@@ -1,5 +1,6 @@
 """The loop around the training step: data, checkpoints, metrics, evaluation."""
 
+import os
 import time
 
 import tensorflow as tf
@@ -20,6 +21,7 @@ from noisy_student import (
     run_dir,
     schedules,
     train,
+    workers,
 )
 from noisy_student import config as config_lib
 from noisy_student import evaluate as evaluate_lib
@@ -174,10 +176,16 @@ class _Loop:
     def __init__(self, config, state, teacher, manager, model_dir, evaluate):
         self._config = config
         self._state = state
+        self._strategy = state.strategy
         self._manager = manager
         self._model_dir = model_dir
         self._evaluate = evaluate
-        self._damage = damaged_records.DamageLog(model_dir)
+        self._damage = damaged_records.DamageLog(
+            model_dir, is_remote=workers.has_remote_hosts(state.strategy)
+        )
+        self._dump = os.path.join(
+            model_dir, workers.own_file(state.strategy, "divergence.json")
+        )
         self._run_steps = train.make_train_loop(state, config.step, teacher)
 
     def run(self, companion, watch):
@@ -189,6 +197,7 @@ class _Loop:
         """
         config = self._config
         step = int(self._state.step.numpy())
+        workers.check_same_step(self._strategy, step)
         self._damage.check_complete(companion.get("damaged", {}))
         log, metrics = self._catch_up(step, companion)
         iterator = self._iterator(step)
@@ -199,19 +208,23 @@ class _Loop:
             meter.advance(target - step, f"loss {metrics['train/loss']:.3f}")
             metrics["timing/seconds_left"] = meter.seconds_left
             step = target
-            # Asked once: a signal may come at any moment.
-            must_stop = watch.signal is not None
-            if must_stop or self._must_save(step):
+            received = self._received_signal(watch)
+            if received or self._must_save(step):
                 self._save(step, metrics)
-            if must_stop:
+            if received:
                 self._manager.wait()
-                raise watch.stopped(step)
+                raise preemption.stopped(received, step)
             if self._must_evaluate(step):
                 metrics.update(self._measure(step))
             self._write(log, step, metrics)
         self._manager.wait()
         self._damage.log_summary()
         return metrics
+
+    def _received_signal(self, watch):
+        """Returns the number of a signal that came to any worker, or 0."""
+        # Asked once: a signal may come at any moment.
+        return max(workers.gather(self._strategy, int(watch.signal or 0)))
 
     def _catch_up(self, step, companion):
         """Makes up for what a kill cut short after the checkpoint of a step.
@@ -224,20 +237,25 @@ class _Loop:
         metrics = dict(written[-1] if written else companion.get("metrics", {}))
         metrics.pop("step", None)
         missing = self._must_evaluate(step) and "eval/top_1" not in metrics
+        # All have read before the chief writes.
+        missing, *_ = workers.gather(self._strategy, int(missing))
         if missing:
             metrics.update(self._measure(step))
         is_whole = bool(written) and not missing
-        with self._manager.explained_errors():
-            log = run_dir.MetricsLog(
-                self._model_dir, start_step=step if is_whole else step - 1
-            )
+        log = self._open_log(step if is_whole else step - 1)
         if metrics and not is_whole:
             self._write(log, step, metrics)
         return log, metrics
 
+    def _open_log(self, step):
+        if not workers.is_chief(self._strategy):
+            return run_dir.NoMetricsLog()
+        with self._manager.explained_errors():
+            return run_dir.MetricsLog(self._model_dir, start_step=step)
+
     def _iterator(self, step):
         return iter(
-            self._state.strategy.distribute_datasets_from_function(
+            self._strategy.distribute_datasets_from_function(
                 lambda context: input_pipeline.train_batches(
                     self._config,
                     context,
@@ -268,7 +286,7 @@ class _Loop:
             num_steps=target - step,
             finite_steps=finite_steps,
             damage=self._damage,
-            model_dir=self._model_dir,
+            path=self._dump,
         )
         metrics["train/epoch"] = target / self._config.steps_per_epoch
         metrics.update(
@@ -292,7 +310,7 @@ class _Loop:
             self._state.model,
             step,
             damage=self._damage,
-            model_dir=self._model_dir,
+            path=self._dump,
         )
         self._manager.save(
             step,
@@ -311,10 +329,11 @@ class _Loop:
             "Step %d: eval top-1 %.2f %%.", step, 100 * figures["eval/top_1"]
         )
         self._manager.wait()
-        with self._manager.explained_errors():
-            best_checkpoint.keep(
-                self._model_dir, self._manager.latest, step, figures
-            )
+        if workers.is_chief(self._strategy):
+            with self._manager.explained_errors():
+                best_checkpoint.keep(
+                    self._model_dir, self._manager.latest, step, figures
+                )
         return figures
 
     def _write(self, log, step, metrics):

@@ -401,3 +401,26 @@ def test_training_ends_with_the_error_of_its_input(tmp_path):
         damaged_records.DamagedRecordsError, match="1 empty.*record 0 of"
     ):
         train_loop.run(config, strategy, str(tmp_path / "run"))
+
+
+def test_streams_on_other_machines_call_no_python(tmp_path, monkeypatch):
+    write(tmp_path, ["photo"] * 8)
+    config = make_config(tmp_path, 0)
+    expected = take(input_pipeline.train_batches(config), 5)
+    monkeypatch.setattr(tf, "numpy_function", None)
+    log = damaged_records.DamageLog(is_remote=True)
+    batches = take(input_pipeline.train_batches(config, damage=log), 5)
+    for ours, theirs in zip(batches, expected):
+        np.testing.assert_array_equal(
+            ours["labeled_images"], theirs["labeled_images"]
+        )
+
+
+def test_a_damaged_record_on_another_machine_ends_the_run(tmp_path):
+    write(tmp_path, ["photo"] * 4 + ["zeros"] + ["photo"] * 3)
+    log = damaged_records.DamageLog(is_remote=True)
+    dataset = input_pipeline.train_batches(
+        make_config(tmp_path, 0.5), damage=log
+    )
+    with pytest.raises(tf.errors.InvalidArgumentError, match="record is dam"):
+        take(dataset, 2)

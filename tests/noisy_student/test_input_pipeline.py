@@ -51,6 +51,16 @@ def test_labeled_batches_have_static_shapes_and_labels_from_zero(data_dir):
     assert counts == {0: 8, 1: 6, 2: 6}
 
 
+def test_training_batches_are_known_to_be_endless(data_dir):
+    # Else several workers ask each other before every step whether each has a
+    # batch, and the shapes are not static any more.
+    batches = input_pipeline.train_batches(soft_config(data_dir))
+    assert batches.cardinality() == tf.data.INFINITE_CARDINALITY
+    assert all(
+        s.shape.is_fully_defined() for s in batches.element_spec.values()
+    )
+
+
 def test_soft_batches_hold_the_stored_distribution(data_dir):
     batch = batches_of(soft_config(data_dir), 1)[0]
     assert batch["unlabeled_images"].shape == (8, 16, 16, 3)

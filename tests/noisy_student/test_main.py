@@ -510,7 +510,7 @@ WRONG_LATE = {
 
 TENSORFLOW_CHATTER = re.compile(
     r"WARNING: All log messages before absl|[IWE]\d{4} |"
-    "Using MirroredStrategy"
+    r"Using MirroredStrategy|\d replicas? on "
 )
 
 
@@ -534,7 +534,7 @@ def test_a_wrong_command_ends_in_one_line_and_leaves_nothing(
     )
     assert result.returncode == 1
     *before, line = result.stderr.splitlines()
-    # TensorFlow announces itself, and a strategy of several devices.
+    # TensorFlow announces itself and, as we do, the devices it found.
     assert all(TENSORFLOW_CHATTER.match(text) for text in before)
     assert line.startswith("error: ")
     for part in WRONG[wrong]:

@@ -38,6 +38,6 @@ def test_another_thread_trains_without_watching():
 def test_the_status_is_that_of_a_process_ended_by_the_signal():
     watch = preemption.Watch()
     watch.signal = signal.SIGTERM
-    stopped = watch.stopped(7)
+    stopped = preemption.stopped(watch.signal, 7)
     assert stopped.exit_code == 143
     assert "step 7 is saved" in str(stopped)

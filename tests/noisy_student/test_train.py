@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -354,3 +356,26 @@ def test_a_step_in_mixed_precision_is_near_the_originals(policy):
     for value in (logits, *state.model.weights):
         assert value.dtype == tf.float32
         assert np.all(np.isfinite(value))
+
+
+def test_nothing_visits_the_host_between_the_steps_of_a_loop():
+    strategy = replicas_lib.two_replicas()
+    with strategy.scope():
+        state = golden_state()
+    batch = {name: value[:2] for name, value in golden_batch().items()}
+    batches = strategy.distribute_datasets_from_function(
+        lambda context: tf.data.Dataset.from_tensors(batch).repeat()
+    )
+    step_config = config.StepConfig(num_classes=10, weight_decay=1e-3)
+    graph = (
+        train.make_train_loop(state, step_config)
+        .get_concrete_function(iter(batches), tf.constant(2, tf.int64))
+        .graph.as_graph_def()
+    )
+    ops = {node.op for node in graph.node}
+    for function in graph.library.function:
+        ops.update(node.op for node in function.node_def)
+    assert {"While", "StatelessWhile"} & ops
+    assert "IteratorGetNext" in ops
+    visits = re.compile("PyFunc|Host|Send|Recv|Print|Summary|ReadFile")
+    assert not [op for op in ops if visits.search(op)]
