@@ -256,6 +256,23 @@ def test_when_a_worker_is_killed_the_other_ends_and_both_resume(
         np.testing.assert_array_equal(value, expected[name], err_msg=name)
 
 
+@pytest.mark.slow
+def test_a_signal_to_one_worker_ends_both_after_a_checkpoint(
+    data_dir, tmp_path
+):
+    model_dir = tmp_path / "run"
+    arguments = [*settings(data_dir, model_dir), "--train_steps=9000"]
+    with two_workers(arguments, tmp_path) as workers:
+        wait_for(model_dir / "checkpoint")
+        workers[1].process.terminate()
+        ends = [worker.end() for worker in workers]
+    assert [code for code, _ in ends] == [143, 143]
+    saved = tf.train.latest_checkpoint(str(model_dir)).rpartition("-")[2]
+    for _, errors in ends:
+        last_line = errors.strip().splitlines()[-1]
+        assert last_line.startswith(f"stopped: SIGTERM came; step {saved} is ")
+
+
 @pytest.mark.long
 def test_all_end_when_the_chief_refuses_or_one_was_started_otherwise(
     undisturbed, data_dir, tmp_path
