@@ -22,6 +22,8 @@ def set_policy(hardware, strategy):
     use_bfloat16 = hardware.use_bfloat16
     if use_bfloat16 is None:
         use_bfloat16 = isinstance(strategy, tf.distribute.TPUStrategy)
-    policy = "mixed_bfloat16" if use_bfloat16 else "float32"
-    tf.keras.mixed_precision.set_global_policy(policy)
-    logging.info("Precision: %s.", policy)
+    if use_bfloat16:
+        logging.info("Computing in bfloat16.")
+    tf.keras.mixed_precision.set_global_policy(
+        "mixed_bfloat16" if use_bfloat16 else "float32"
+    )
