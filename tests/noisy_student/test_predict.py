@@ -30,7 +30,8 @@ def teacher(tmp_path_factory):
     )
     for shadow in state.moving_average.shadows.values():
         shadow.assign(2 * shadow)
-    checkpoints.CheckpointManager(directory, state, max_to_keep=1).save(1)
+    manager = checkpoints.CheckpointManager(directory, state, max_to_keep=1)
+    manager.save(1, {})
     return directory
 
 
