@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from data_prep import records
-from noisy_student import config
+from noisy_student import config, run_dir
 
 NUM_CLASSES = 3
 IMAGE_SIZE = 16
@@ -107,3 +107,11 @@ def train_config(data_dir, *, unlabel_data_dir=None, **changes):
         eval_batch_size=4,
     )
     return dataclasses.replace(base, **changes)
+
+
+def untimed_lines(model_dir):
+    """Returns the lines of a run's metrics without what a clock tells."""
+    return [
+        {k: v for k, v in line.items() if not k.startswith("timing/")}
+        for line in run_dir.read_metrics(str(model_dir))
+    ]

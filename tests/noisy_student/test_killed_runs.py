@@ -50,12 +50,7 @@ def data_dir(tmp_path_factory):
 
 def lines(model_dir):
     """Returns the untimed part of the lines of metrics, as text."""
-    return [
-        json.dumps(
-            {k: v for k, v in line.items() if not k.startswith("timing/")}
-        )
-        for line in run_dir.read_metrics(str(model_dir))
-    ]
+    return list(map(json.dumps, fixtures.untimed_lines(model_dir)))
 
 
 def last_weights(model_dir, step):

@@ -169,8 +169,8 @@ def checkpoint(model_dir, step):
 def figures(model_dir, up_to=STEPS):
     """Returns the lines of a run's metrics without the times."""
     return [
-        {k: v for k, v in line.items() if not k.startswith("timing/")}
-        for line in run_dir.read_metrics(str(model_dir))
+        line
+        for line in fixtures.untimed_lines(model_dir)
         if line["step"] <= up_to
     ]
 

@@ -55,14 +55,6 @@ def undisturbed(data_dir, tmp_path_factory):
     return config, model_dir
 
 
-def untimed_lines(model_dir):
-    """Returns the lines of metrics without what depends on the clock."""
-    return [
-        {k: v for k, v in line.items() if not k.startswith("timing/")}
-        for line in run_dir.read_metrics(str(model_dir))
-    ]
-
-
 def weights(model_dir, step=12):
     prefix = str(model_dir / f"model.ckpt-{step}")
     reader = tf.train.load_checkpoint(prefix)
@@ -75,8 +67,8 @@ def weights(model_dir, step=12):
 
 
 def assert_equal_runs(model_dir, expected_dir):
-    lines = untimed_lines(model_dir)
-    expected_lines = untimed_lines(expected_dir)
+    lines = fixtures.untimed_lines(model_dir)
+    expected_lines = fixtures.untimed_lines(expected_dir)
     assert [line["step"] for line in lines] == STOPS
     for line, expected in zip(lines, expected_lines):
         assert list(line) == list(expected)
@@ -94,7 +86,7 @@ def assert_equal_runs(model_dir, expected_dir):
 
 def test_a_run_evaluates_at_its_steps_and_at_the_end(undisturbed):
     _, model_dir = undisturbed
-    lines = untimed_lines(model_dir)
+    lines = fixtures.untimed_lines(model_dir)
     assert [line["step"] for line in lines] == STOPS
     evaluated = [line["step"] for line in lines if "eval/top_1" in line]
     assert evaluated == [6, 12]
@@ -244,9 +236,9 @@ def test_evaluating_what_train_trained_replaces_its_last_line(
 ):
     config, _ = undisturbed
     tiny_run.run(config, tmp_path, evaluate=False)
-    assert "eval/top_1" not in untimed_lines(tmp_path)[-1]
+    assert "eval/top_1" not in fixtures.untimed_lines(tmp_path)[-1]
     tiny_run.run(config, tmp_path)
-    lines = untimed_lines(tmp_path)
+    lines = fixtures.untimed_lines(tmp_path)
     assert [line["step"] for line in lines] == STOPS
     assert "eval/top_1" in lines[-1]
 
