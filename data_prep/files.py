@@ -70,8 +70,11 @@ def write_bytes(path, data):
         with open_file(temporary, "wb") as file:
             file.write(data)
         publish(temporary, path)
-    except BaseException:
+    except BaseException as error:
         remove(temporary)
+        if isinstance(error, OSError) and error.filename is None:
+            # A full disk does not say which.
+            error.filename = path
         raise
 
 

@@ -84,6 +84,12 @@ class ModelConfig:
         )
         require(self.num_classes >= 2, "num_classes", ">= 2", self.num_classes)
         require(self.image_size >= 8, "image_size", ">= 8", self.image_size)
+        require(
+            self.num_shards_per_group >= -2 and self.num_shards_per_group != 0,
+            "num_shards_per_group",
+            "-2, -1 or >= 1",
+            self.num_shards_per_group,
+        )
         for name in ("width_coefficient", "depth_coefficient"):
             value = getattr(self, name)
             require(value is None or value > 0, name, "> 0", value)

@@ -98,9 +98,10 @@ def steps(values, num_train_images):
     last = int(values.train_last_step_num * values.train_ratio)
     if not 1 <= last <= schedule:
         raise ValueError(
-            f"--train_last_step_num must be in 1..{total}, the steps of the "
-            f"schedule, or {WHOLE_SCHEDULE} for all. Received: "
-            f"{values.train_last_step_num}."
+            f"--train_last_step_num times --train_ratio must be in "
+            f"1..{schedule}, the steps of the schedule, or the former "
+            f"{WHOLE_SCHEDULE} for all. Received: "
+            f"{values.train_last_step_num} times {values.train_ratio:g}."
         )
     return last, schedule - last
 

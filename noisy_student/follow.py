@@ -74,6 +74,12 @@ def wait_for_checkpoint(model_dir, timeout):
         TimeoutError: If none comes.
     """
     waiting = _Waiting(model_dir, timeout)
+    if not _complete_checkpoints(model_dir):
+        logging.info(
+            "Waiting for a checkpoint in %s, %g seconds at most.",
+            model_dir,
+            timeout,
+        )
     while not _complete_checkpoints(model_dir):
         waiting.wait("checkpoint")
 

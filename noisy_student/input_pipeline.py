@@ -40,9 +40,10 @@ def train_batches(
         Dataset of dicts with static shapes: `labeled_images` [b, h, w, 3] in
         [0, 255], uint8 where whole numbers and float32 otherwise,
         `labeled_labels` int64 [b] (0-based), and with unlabeled images
-        `unlabeled_images` [u, h, w, 3] likewise and one of `unlabeled_probs`
-        float32 [u, classes], `unlabeled_labels` int64 [u],
-        `unlabeled_teacher_images` float32 [u, th, tw, 3].
+        `unlabeled_images` [u, h, w, 3] likewise and either
+        `unlabeled_teacher_images` float32 [u, th, tw, 3] or `unlabeled_labels`
+        int64 [u], with soft labels beside `unlabeled_probs` float32
+        [u, classes].
     """
     replicas = context.num_replicas_in_sync if context else 1
     per_replica = per_replica_batch_size(config.batch_size, replicas)
@@ -226,7 +227,11 @@ def _unlabeled_batches(config, batch_size, **arguments):
         record = records.parse_pseudo_labeled(serialized, num_classes)
         images = {"unlabeled_images": view(record["image_bytes"], seed)}
         if pseudo.label_type == "soft":
-            return {**images, "unlabeled_probs": record["probs"]}
+            return {
+                **images,
+                "unlabeled_probs": record["probs"],
+                "unlabeled_labels": record["label"],
+            }
         label = _checked_label(record["label"], num_classes)
         return {**images, "unlabeled_labels": label}
 

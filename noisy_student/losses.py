@@ -87,6 +87,7 @@ def noisy_student_loss(
     label_smoothing=0.1,
     pseudo_probs=None,
     hard_pseudo_labels=None,
+    stored_labels=None,
     temperature=1.0,
     normalization="labeled",
     labeled_mask=None,
@@ -107,6 +108,9 @@ def noisy_student_loss(
             distribution at temperature 1; soft pseudo labels.
         hard_pseudo_labels: int [num_unlabeled], 0-based; hard pseudo labels.
             Exactly one of the two is given when there are unlabeled rows.
+        stored_labels: int [num_unlabeled], 0-based; what the metric
+            `unlabeled_agreement` is measured against. None takes the pseudo
+            labels.
         temperature: Teacher softmax temperature of soft pseudo labels, > 0.
         normalization: `'labeled'` adds `unlabeled_ratio` times the mean
             unlabeled loss to the mean labeled loss, as the original code does;
@@ -152,6 +156,7 @@ def noisy_student_loss(
             logits[num_labeled:],
             pseudo_probs=pseudo_probs,
             hard_pseudo_labels=hard_pseudo_labels,
+            stored_labels=stored_labels,
             temperature=temperature,
             label_smoothing=label_smoothing,
         )
@@ -186,19 +191,27 @@ def weight_decay(trainable_variables, rate):
 
 
 def _unlabeled_loss(
-    logits, *, pseudo_probs, hard_pseudo_labels, temperature, label_smoothing
+    logits,
+    *,
+    pseudo_probs,
+    hard_pseudo_labels,
+    stored_labels,
+    temperature,
+    label_smoothing,
 ):
     metrics = {}
     if pseudo_probs is None:
-        agreement = _agreement(logits, hard_pseudo_labels)
+        labels = hard_pseudo_labels
         one_hot = tf.one_hot(hard_pseudo_labels, logits.shape[-1])
         targets = smooth_labels(one_hot, label_smoothing)
     else:
         targets = sharpen(tf.cast(pseudo_probs, tf.float32), temperature)
-        agreement = _agreement(logits, tf.argmax(targets, -1))
+        labels = tf.argmax(targets, -1)
         metrics["pseudo_label_confidence"] = _confidence(targets)
     loss = _cross_entropy(targets, logits)
-    metrics["unlabeled_agreement"] = agreement
+    metrics["unlabeled_agreement"] = _agreement(
+        logits, labels if stored_labels is None else stored_labels
+    )
     metrics["unlabeled_confidence"] = _confidence(tf.nn.softmax(logits))
     metrics["unlabeled_loss"] = loss
     return loss, metrics

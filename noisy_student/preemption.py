@@ -2,10 +2,11 @@
 
 A run that gets SIGTERM or SIGINT finishes the steps under way, saves, and ends
 with 128 plus the signal's number (143, 130), as a shell reports such an end.
-The same command goes on from there.
+The same command goes on from there. A second signal ends it at once.
 """
 
 import contextlib
+import os
 import signal
 import threading
 
@@ -26,6 +27,25 @@ class Watch:
     def __init__(self):
         self.signal = None
 
+    def listen(self, descriptor):
+        """Takes note of signals until the pipe they come through is closed.
+
+        Args:
+            descriptor: Where the numbers of signals can be read, one a byte.
+        """
+        while number := os.read(descriptor, 1):
+            received = signal.Signals(number[0])
+            if received not in _SIGNALS:
+                continue
+            if self.signal is not None:
+                os._exit(128 + received)
+            self.signal = received
+            logging.warning(
+                "%s: finishing the steps under way, then saving; a second one "
+                "ends the run at once.",
+                received.name,
+            )
+
 
 def stopped(received, step):
     """Returns the error that ends a run after a step that is saved.
@@ -45,31 +65,30 @@ def stopped(received, step):
 def watch():
     """Yields a `Watch` that takes note of SIGTERM and SIGINT in the block.
 
-    A second signal does what it did before the block. Outside of the main
-    thread, which alone gets signals, nothing is watched.
+    Outside of the main thread, which alone may ask for signals, nothing is
+    watched.
     """
     watched = Watch()
     if threading.current_thread() is not threading.main_thread():
         yield watched
         return
-    handlers = {name: signal.getsignal(name) for name in _SIGNALS}
-
-    def restore():
-        for name, handler in handlers.items():
-            # None is a handler that was not installed from Python.
-            signal.signal(name, handler or signal.SIG_DFL)
-
-    def note(number, _):
-        watched.signal = signal.Signals(number)
-        restore()
-        logging.warning(
-            "%s: finishing the steps under way, then saving.",
-            watched.signal.name,
-        )
-
-    for name in _SIGNALS:
-        signal.signal(name, note)
+    # Steps are one call of TensorFlow's, during which Python runs no handler;
+    # but it writes to this pipe at once, and another thread reads it.
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    thread = threading.Thread(target=watched.listen, args=[reader], daemon=True)
+    thread.start()
+    handlers = {
+        number: signal.signal(number, lambda *_: None) for number in _SIGNALS
+    }
+    former = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     try:
         yield watched
     finally:
-        restore()
+        signal.set_wakeup_fd(former)
+        for number, handler in handlers.items():
+            # None is a handler that was not installed from Python.
+            signal.signal(number, handler or signal.SIG_DFL)
+        os.close(writer)
+        thread.join()
+        os.close(reader)

@@ -24,10 +24,14 @@ _COMPANION = re.compile(r"model\.ckpt-(\d+)\.json")
 # Settings that change no step of a run, and may so be others when it goes on.
 _CHANGE_NO_STEP = frozenset(
     {
-        "max_damaged_fraction",
-        "keep_checkpoint_max",
         "async_checkpoints",
+        "eval_batch_size",
+        "iterations_per_loop",
+        "keep_checkpoint_max",
+        "max_damaged_fraction",
         "recompute_activations",
+        "save_checkpoints_steps",
+        "steps_per_eval",
     }
 )
 

@@ -80,7 +80,9 @@ def train_step(state, batch, config, teacher=None):
             [b, h, w, 3] in [0, 255], `labeled_labels` int [b], and with
             unlabeled images `unlabeled_images`, likewise, and one of
             `unlabeled_probs` float [u, classes] (the teacher's stored
-            distribution), `unlabeled_labels` int [u] (stored hard labels),
+            distribution, perhaps with `unlabeled_labels`, which the metric
+            `unlabeled_agreement` then is measured against),
+            `unlabeled_labels` int [u] (stored hard labels),
             `unlabeled_teacher_images` float [u, th, tw, 3] (what the online
             teacher sees: clean images, or noised with `noise_teacher`).
         config: `config.StepConfig`.
@@ -120,7 +122,7 @@ def check_micro_batches(config, num_labeled):
         num_unlabeled % config.accumulate_steps
     ):
         raise ValueError(
-            "`accumulate_steps` must divide the labeled and the unlabeled "
+            "--accumulate_steps must divide the labeled and the unlabeled "
             f"images of a replica, {num_labeled} and {num_unlabeled}. "
             f"Received: {config.accumulate_steps}."
         )
@@ -245,7 +247,11 @@ def _inputs(batch, config, teacher, seed):
         return images, {"hard_pseudo_labels": batch["unlabeled_labels"]}
     else:
         probs = batch["unlabeled_probs"]
-    return images, {"pseudo_probs": probs, "temperature": pseudo.temperature}
+    return images, {
+        "pseudo_probs": probs,
+        "temperature": pseudo.temperature,
+        "stored_labels": batch.get("unlabeled_labels"),
+    }
 
 
 def _teacher_logits(teacher, images, config, seed):

@@ -110,7 +110,7 @@ def run(config, strategy, model_dir, *, evaluate=False):
         CheckpointError: If the run directory cannot be written to.
         DamagedRecordsError: If too many records cannot be used.
         Stopped: If SIGTERM or SIGINT came; what was trained is saved.
-        ValueError: If the loss is not finite any more.
+        ValueError: If the loss is out of all bounds.
     """
     card = info.training_card(
         config, num_replicas=strategy.num_replicas_in_sync
@@ -283,6 +283,7 @@ class _Loop:
         divergence.check_metrics(
             metrics,
             target,
+            num_classes=self._config.model.num_classes,
             num_steps=target - step,
             finite_steps=finite_steps,
             damage=self._damage,

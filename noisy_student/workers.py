@@ -39,26 +39,38 @@ def num_named():
     try:
         config = json.loads(text)
         cluster, task = config.get("cluster", {}), config.get("task", {})
-        counts = {job: len(hosts) for job, hosts in cluster.items()}
+        counts = {job: _num_hosts(hosts) for job, hosts in cluster.items()}
+        job, index = task.get("type"), task.get("index")
+        is_there = type(index) is int and 0 <= index < counts.get(job, 0)
     except (AttributeError, TypeError, ValueError) as error:
         raise ValueError(
-            f"TF_CONFIG must be a JSON object. Received: {text!r}."
+            "TF_CONFIG must be a JSON object with `cluster`, lists of "
+            f"addresses, and `task`. Received: {text!r}."
         ) from error
     if sum(counts.values()) <= 1:
         return 1
-    job, index = task.get("type"), task.get("index")
     others = sorted({*counts, job} - {"chief", "worker"}, key=str)
     if others:
         raise ValueError(
             "TF_CONFIG may name a `chief` and `worker`s, one of which this "
             f"process is. Received: {others[0]!r}."
         )
-    if not isinstance(index, int) or not 0 <= index < counts.get(job, 0):
+    if counts.get("chief", 1) != 1:
+        raise ValueError(
+            f"TF_CONFIG may name one `chief`. Received: {counts['chief']}."
+        )
+    if not is_there:
         raise ValueError(
             f"TF_CONFIG: there is no {job} {index!r} among the "
             f"{counts.get(job, 0)} of its cluster."
         )
     return sum(counts.values())
+
+
+def _num_hosts(hosts):
+    if not isinstance(hosts, list):
+        raise TypeError(f"no list: {hosts!r}")
+    return len(hosts)
 
 
 def require_one(command):

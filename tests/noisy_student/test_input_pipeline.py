@@ -66,7 +66,9 @@ def test_soft_batches_hold_the_stored_distribution(data_dir):
     assert batch["unlabeled_images"].shape == (8, 16, 16, 3)
     assert batch["unlabeled_probs"].shape == (8, fixtures.NUM_CLASSES)
     np.testing.assert_allclose(batch["unlabeled_probs"].max(-1), 0.8)
-    assert "unlabeled_labels" not in batch
+    np.testing.assert_array_equal(
+        batch["unlabeled_labels"], batch["unlabeled_probs"].argmax(-1)
+    )
 
 
 def test_hard_batches_hold_the_stored_label(data_dir):

@@ -1,17 +1,52 @@
-import os
 import signal
+import subprocess
+import sys
 import threading
 
 import pytest
 
 from noisy_student import preemption
 
+# Signals come while TensorFlow runs steps, without a return to Python.
+IN_A_LOOP = """
+import os, signal, threading, time
+import tensorflow as tf
+from noisy_student import preemption
 
-def test_a_second_signal_acts_at_once():
-    with pytest.raises(KeyboardInterrupt), preemption.watch() as watch:
-        os.kill(os.getpid(), signal.SIGINT)
-        assert watch.signal == signal.SIGINT
-        os.kill(os.getpid(), signal.SIGINT)
+@tf.function(autograph=False)
+def steps(count):
+    return tf.while_loop(lambda n: n < count, lambda n: n + 1, [tf.constant(0)])
+
+def send(numbers):
+    for number in numbers:
+        time.sleep(1)
+        os.kill(os.getpid(), number)
+
+steps(tf.constant(1))
+with preemption.watch() as watch:
+    threading.Thread(target=send, args=[{numbers}], daemon=True).start()
+    if len({numbers}) > 1:
+        steps(tf.constant(10**9))
+    time.sleep(2)
+    print(watch.signal.name)
+"""
+
+
+@pytest.mark.parametrize(
+    ("numbers", "status", "output"),
+    [([15], 0, "SIGTERM\n"), ([15, 2], 130, ""), ([2, 15], 143, "")],
+)
+def test_a_first_signal_is_noted_and_a_second_ends_at_once(
+    numbers, status, output
+):
+    result = subprocess.run(
+        [sys.executable, "-c", IN_A_LOOP.format(numbers=numbers)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert (result.returncode, result.stdout) == (status, output)
+    assert "finishing the steps under way" in result.stderr
 
 
 def test_handlers_are_put_back():

@@ -57,10 +57,14 @@ def test_a_run_whose_settings_are_not_known_is_refused(tmp_path):
 @pytest.mark.parametrize(
     "name",
     [
-        "max_damaged_fraction",
-        "keep_checkpoint_max",
         "async_checkpoints",
+        "eval_batch_size",
+        "iterations_per_loop",
+        "keep_checkpoint_max",
+        "max_damaged_fraction",
         "recompute_activations",
+        "save_checkpoints_steps",
+        "steps_per_eval",
     ],
 )
 def test_settings_that_change_no_step_may_change(tmp_path, name):

@@ -23,6 +23,7 @@ METRICS = {
     "lab/loss": "labeled_loss",
     "lab/pred_prob": "labeled_confidence",
     "ext/loss": "unlabeled_loss",
+    "unl/acc_to_dump": "unlabeled_agreement",
     "unl/pred_prob": "unlabeled_confidence",
     "unl/target_prob": "pseudo_label_confidence",
     "train/data_loss": "data_loss",
@@ -66,6 +67,8 @@ def golden_batch():
         "labeled_labels": tf.constant(GOLDEN["labels"][:4]),
         "unlabeled_images": images[4:],
         "unlabeled_probs": tf.constant(GOLDEN["unl_probs"]),
+        # Random, not the distribution's.
+        "unlabeled_labels": tf.constant(GOLDEN["labels"][4:]),
     }
 
 

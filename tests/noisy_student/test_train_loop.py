@@ -15,6 +15,8 @@ from data_prep import command_line
 from noisy_student import (
     best_checkpoint,
     checkpoints,
+    damaged_records,
+    divergence,
     models,
     run_dir,
     train,
@@ -353,6 +355,22 @@ def test_divergence_lists_the_images_of_the_last_steps(undisturbed, tmp_path):
     assert dump["metrics"]["train/loss"] in ("nan", "inf")
 
 
+def test_an_absurd_loss_stops_a_run_as_well(tmp_path):
+    damage = damaged_records.DamageLog(str(tmp_path))
+    path = str(tmp_path / "divergence.json")
+    counts = {"num_classes": 10, "num_steps": 3, "finite_steps": 3}
+    metrics = {"train/labeled_loss": 230.0, "train/loss": 1e9}
+    divergence.check_metrics(metrics, 6, damage=damage, path=path, **counts)
+    metrics["train/labeled_loss"] = 231.0
+    with pytest.raises(
+        ValueError, match="step 6: train/labeled_loss above 230, absurdly"
+    ):
+        divergence.check_metrics(metrics, 6, damage=damage, path=path, **counts)
+    dump = json.loads((tmp_path / "divergence.json").read_text())
+    assert dump["out_of_bounds"] == ["train/labeled_loss"]
+    assert dump["metrics"] == metrics
+
+
 def test_weights_that_are_not_finite_are_not_saved(
     undisturbed, tmp_path, monkeypatch
 ):
@@ -377,5 +395,5 @@ def test_weights_that_are_not_finite_are_not_saved(
         tiny_run.run(config, tmp_path)
     assert tf.train.latest_checkpoint(tmp_path).endswith("-4")
     dump = json.loads((tmp_path / "divergence.json").read_text())
-    assert dump["not_finite"] == ["head/bias"]
+    assert dump["out_of_bounds"] == ["head/bias"]
     assert [step["step"] for step in dump["images"]] == [5, 6]

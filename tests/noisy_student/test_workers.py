@@ -209,6 +209,30 @@ def test_other_errors_and_those_of_one_machine_stay_as_they_are(of_three):
             '"task": {"type": "worker", "index": "0"}}',
             "no worker '0' among the 2",
         ),
+        (
+            '{"cluster": {"worker": ["a:1", "b:1"]}, "task": null}',
+            "must be a JSON object with `cluster`",
+        ),
+        (
+            '{"cluster": {"worker": ["a:1", "b:1"]}, '
+            '"task": {"type": ["worker"], "index": 0}}',
+            "must be a JSON object with `cluster`",
+        ),
+        (
+            '{"cluster": {"worker": "localhost:1"}, '
+            '"task": {"type": "worker", "index": 0}}',
+            "must be a JSON object with `cluster`",
+        ),
+        (
+            '{"cluster": {"chief": ["a:1", "b:1"]}, '
+            '"task": {"type": "chief", "index": 0}}',
+            "one `chief`. Received: 2",
+        ),
+        (
+            '{"cluster": {"worker": ["a:1", "b:1"]}, '
+            '"task": {"type": "worker", "index": true}}',
+            "no worker True among the 2",
+        ),
     ],
 )
 def test_a_tf_config_that_names_no_worker_is_refused(
