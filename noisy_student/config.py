@@ -389,39 +389,6 @@ class TrainConfig:
         return self.num_train_images / self.counted_batch_size
 
 
-@dataclasses.dataclass(frozen=True)
-class HardwareConfig:
-    """How to find the devices.
-
-    Attributes:
-        use_tpu: True, False, or None to use a TPU when one is named.
-        tpu: A TPU's name or address; `'local'` on a TPU VM.
-        tpu_zone: Zone of a named TPU.
-        gcp_project: Project of a named TPU.
-        num_virtual_devices: Splits the CPU into that many replicas, to try
-            distributed training without accelerators; 1 does not.
-        deterministic: Whether equal seeds must give bit-equal weights.
-        use_bfloat16: Whether networks compute in bfloat16, with float32
-            weights and logits; None does on a TPU.
-    """
-
-    use_tpu: Optional[bool] = None
-    tpu: Optional[str] = None
-    tpu_zone: Optional[str] = None
-    gcp_project: Optional[str] = None
-    num_virtual_devices: int = 1
-    deterministic: bool = False
-    use_bfloat16: Optional[bool] = None
-
-    def __post_init__(self):
-        require(
-            self.num_virtual_devices >= 1,
-            "num_virtual_devices",
-            ">= 1",
-            self.num_virtual_devices,
-        )
-
-
 def to_dict(config):
     """Returns a config as plain JSON values."""
     return json.loads(json.dumps(dataclasses.asdict(config)))

@@ -13,9 +13,9 @@ from data_prep import files
 from noisy_student import moving_average
 
 _CROSS_ENTROPIES = frozenset({"train/labeled_loss", "train/unlabeled_loss"})
-# Times the cross entropy of a network that knows nothing. A network at the
-# beginning of a bold schedule may be far above it, but not that far.
-_LARGEST_LOSS = 100
+# Times the cross entropy of a network that knows nothing. Networks with large
+# weights may be thousands of times above it at first, and recover.
+_LARGEST_LOSS = 1e6
 
 
 def check_metrics(
@@ -41,7 +41,7 @@ def check_metrics(
     broken = [name for name, v in metrics.items() if not math.isfinite(v)]
     if not broken:
         bound = _LARGEST_LOSS * math.log(num_classes)
-        reason = f"above {bound:.0f}, absurdly large"
+        reason = f"above {bound:.3g}, absurdly large"
         losses = _CROSS_ENTROPIES.intersection(metrics)
         broken = sorted(name for name in losses if metrics[name] > bound)
     if broken:

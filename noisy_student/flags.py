@@ -24,6 +24,8 @@ from noisy_student.flag_declarations import (
     define_training_flags,
 )
 from noisy_student.flag_values import Values
+from noisy_student.hardware_config import HardwareConfig
+from noisy_student.ignored_flags import warn_of_ignored_flags
 from noisy_student.labelling_config import LabellingConfig
 from noisy_student.labelling_flags import warn_of_legacy_flags
 
@@ -31,6 +33,7 @@ __all__ = [
     "Values",
     "define_flags",
     "define_training_flags",
+    "warn_of_ignored_flags",
     "warn_of_legacy_flags",
 ]
 
@@ -71,7 +74,7 @@ class RunConfig:
     export_formats: tuple
     export_samples: int
     train: config_lib.TrainConfig
-    hardware: config_lib.HardwareConfig
+    hardware: HardwareConfig
 
     def __post_init__(self):
         for name in self.export_formats:
@@ -137,7 +140,7 @@ def config_from_flags(flag_values):
 
 def hardware_config(values):
     """Returns the `HardwareConfig` of flag values."""
-    return config_lib.HardwareConfig(
+    return HardwareConfig(
         use_tpu=values.use_tpu,
         tpu=values.tpu,
         tpu_zone=values.tpu_zone,

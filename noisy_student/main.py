@@ -22,6 +22,7 @@ def main(flag_values):
     """Runs the mode that the flags name."""
     run = flags_lib.config_from_flags(flag_values)
     flags_lib.warn_of_legacy_flags(flag_values)
+    flags_lib.warn_of_ignored_flags(flag_values)
     if run.follow:
         _wait_for_run(run)
     preflight.check_paths(run)
@@ -65,7 +66,7 @@ def _train(run, strategy):
     from noisy_student import train_loop, workers
 
     train_loop.check(run.train, strategy)
-    settings = config_lib.to_dict(run.train)
+    settings = train_loop.settings(run.train)
     finished = workers.claim(strategy, run.model_dir, settings)
     evaluate = run.mode == "train_and_eval"
     # What `train` finished, `train_and_eval` has still to evaluate.

@@ -15,8 +15,8 @@ def set_policy(hardware, strategy):
     under both policies.
 
     Args:
-        hardware: `config.HardwareConfig`; without a choice there, a TPU
-            computes in bfloat16 and everything else in float32.
+        hardware: `hardware_config.HardwareConfig`; without a choice there, a
+            TPU computes in bfloat16 and everything else in float32.
         strategy: The `tf.distribute` strategy of the devices found.
     """
     use_bfloat16 = hardware.use_bfloat16

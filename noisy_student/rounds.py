@@ -93,7 +93,7 @@ def _train(config, settings, number, strategy):
     directory = run_dir.round_dir(config.work_dir, number, "model")
     settings = preflight.check_training_data(settings)
     train_loop.check(settings, strategy)
-    finished = run_dir.claim(directory, config_lib.to_dict(settings))
+    finished = run_dir.claim(directory, train_loop.settings(settings))
     if finished is not None:
         logging.info("%s is finished.", directory)
         return finished

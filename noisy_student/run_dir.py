@@ -6,6 +6,8 @@ checkpoint a companion (`model.ckpt-N.json`: what was known at that step) and
 `report.json` (final figures and what made them).
 """
 
+import contextlib
+import fcntl
 import importlib.metadata
 import json
 import os
@@ -34,6 +36,32 @@ _CHANGE_NO_STEP = frozenset(
         "steps_per_eval",
     }
 )
+
+
+@contextlib.contextmanager
+def locked(directory):
+    """Keeps other processes from training in a run directory meanwhile.
+
+    Remote directories, and disks that know no locks, are not protected.
+
+    Raises:
+        ValueError: If another process is training there.
+    """
+    if files.is_remote(directory):
+        yield
+        return
+    files.make_dirs(directory)
+    with open(os.path.join(directory, ".lock"), "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ValueError(
+                f"{directory!r}: another process is training there. Wait for "
+                "it, or end it."
+            ) from error
+        except OSError as error:
+            logging.warning("%s cannot be locked: %s.", directory, error)
+        yield
 
 
 def round_dir(work_dir, number, *parts):

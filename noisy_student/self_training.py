@@ -222,7 +222,7 @@ def run(config, hardware):
 
     Args:
         config: `SelfTrainingConfig`.
-        hardware: `config.HardwareConfig`.
+        hardware: `hardware_config.HardwareConfig`.
 
     Returns:
         The content of `report.json`.

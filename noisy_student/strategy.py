@@ -19,7 +19,7 @@ def create_strategy(hardware):
     anything else makes TensorFlow look for devices.
 
     Args:
-        hardware: `config.HardwareConfig`.
+        hardware: `hardware_config.HardwareConfig`.
 
     Raises:
         ValueError: If a TPU is asked for and none answers, if TF_CONFIG does

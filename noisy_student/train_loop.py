@@ -1,5 +1,6 @@
 """The loop around the training step: data, checkpoints, metrics, evaluation."""
 
+import contextlib
 import os
 import time
 
@@ -53,6 +54,12 @@ def build_optimizer(config):
             start_step=settings.start_step,
         )
     )
+
+
+def settings(config):
+    """Returns what makes a run, as the JSON values that it is claimed with."""
+    precision = tf.keras.mixed_precision.global_policy().name
+    return {**config_lib.to_dict(config), "precision": precision}
 
 
 def check(config, strategy):
@@ -110,8 +117,16 @@ def run(config, strategy, model_dir, *, evaluate=False):
         CheckpointError: If the run directory cannot be written to.
         DamagedRecordsError: If too many records cannot be used.
         Stopped: If SIGTERM or SIGINT came; what was trained is saved.
-        ValueError: If the loss is out of all bounds.
+        ValueError: If the loss is out of all bounds, or another process is
+            training in the run directory.
     """
+    with contextlib.ExitStack() as stack:
+        if workers.is_chief(strategy):
+            stack.enter_context(run_dir.locked(model_dir))
+        return _run(config, strategy, model_dir, evaluate)
+
+
+def _run(config, strategy, model_dir, evaluate):
     card = info.training_card(
         config, num_replicas=strategy.num_replicas_in_sync
     )
@@ -319,7 +334,7 @@ class _Loop:
                 "step": step,
                 "metrics": metrics,
                 "damaged": self._damage.counts(),
-                "config": config_lib.to_dict(self._config),
+                "config": settings(self._config),
             },
         )
 

@@ -3,7 +3,7 @@ import json
 
 import pytest
 
-from noisy_student import config
+from noisy_student import config, hardware_config
 
 MODEL = config.ModelConfig("efficientnet-b0", 10, 32, mean_rgb=(1.0, 2.0, 3.0))
 
@@ -93,7 +93,7 @@ def train_config(**changes):
         (lambda v: train_config(batch_size=v), "batch_size", 0),
         (lambda v: train_config(train_steps=v), "train_steps", 0),
         (
-            lambda v: config.HardwareConfig(num_virtual_devices=v),
+            lambda v: hardware_config.HardwareConfig(num_virtual_devices=v),
             "num_virtual_devices",
             0,
         ),

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from noisy_student import config, main, models, precision
 from noisy_student import flags as flags_lib
+from noisy_student import hardware_config, main, models, precision
 from tests.noisy_student import fixtures
 from tests.noisy_student.test_flags import parse
 
@@ -27,7 +27,7 @@ def test_the_hardware_decides_unless_the_user_does(asked, on_tpu, policy):
     strategy = tf.distribute.get_strategy()
     if on_tpu:
         strategy = object.__new__(tf.distribute.TPUStrategy)
-    hardware = config.HardwareConfig(use_bfloat16=asked)
+    hardware = hardware_config.HardwareConfig(use_bfloat16=asked)
     precision.set_policy(hardware, strategy)
     assert tf.keras.mixed_precision.global_policy().name == policy
     network = models.build(fixtures.MODEL)

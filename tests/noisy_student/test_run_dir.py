@@ -124,3 +124,11 @@ def test_a_config_of_another_program_is_not_a_runs(tmp_path):
     path.write_text('{"model": {"foo": 1}}')
     with pytest.raises(ValueError, match="config.json' does not describe"):
         run_dir.trained_model_config(str(tmp_path))
+
+
+def test_one_process_trains_in_a_directory_at_a_time(tmp_path):
+    for _ in range(2):
+        with run_dir.locked(str(tmp_path)):
+            second = run_dir.locked(str(tmp_path))
+            with pytest.raises(ValueError, match="another process is training"):
+                second.__enter__()

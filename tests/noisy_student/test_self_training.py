@@ -11,8 +11,7 @@ import pytest
 from absl import flags
 
 from data_prep import shards
-from noisy_student import config as config_lib
-from noisy_student import rounds, self_training
+from noisy_student import hardware_config, rounds, self_training
 from tests.noisy_student import fixtures
 
 NUM_UNLABELED = 12
@@ -74,7 +73,7 @@ def run(*args):
     config = self_training.config_from_flags(flag_values)
     # Determinism is switched on in the subprocesses of the killed run only:
     # it would stay on for the tests that follow.
-    return self_training.run(config, config_lib.HardwareConfig())
+    return self_training.run(config, hardware_config.HardwareConfig())
 
 
 @pytest.fixture(scope="module")

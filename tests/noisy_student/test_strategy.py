@@ -4,7 +4,7 @@ import types
 import pytest
 import tensorflow as tf
 
-from noisy_student import config, strategy
+from noisy_student import hardware_config, strategy
 
 LOCAL = "/job:localhost/replica:0/task:0/device:"
 
@@ -66,14 +66,14 @@ def name_workers(monkeypatch, *, index=0, job="worker", **jobs):
 
 
 def test_a_machine_without_accelerators_uses_its_cpu(logged):
-    created = strategy.create_strategy(config.HardwareConfig())
+    created = strategy.create_strategy(hardware_config.HardwareConfig())
     assert isinstance(created, tf.distribute.OneDeviceStrategy)
     assert created.num_replicas_in_sync == 1
     assert logged == ["1 replica on CPU:0."]
 
 
 def test_virtual_devices_become_replicas(logged):
-    hardware = config.HardwareConfig(num_virtual_devices=2)
+    hardware = hardware_config.HardwareConfig(num_virtual_devices=2)
     created = strategy.create_strategy(hardware)
     assert created.num_replicas_in_sync == 2
     assert logged == ["2 replicas on CPU:0, CPU:1."]
@@ -84,7 +84,7 @@ def test_all_gpus_are_used_and_leave_memory_to_others(
 ):
     gpus = [f"{LOCAL}GPU:0", f"{LOCAL}GPU:1"]
     record(tf.distribute, "MirroredStrategy", FakeStrategy(gpus))
-    strategy.create_strategy(config.HardwareConfig())
+    strategy.create_strategy(hardware_config.HardwareConfig())
     assert calls == [
         ("list_physical_devices", ("GPU",), {}),
         # Too late once logical devices are there.
@@ -100,21 +100,23 @@ def test_all_gpus_are_used_and_leave_memory_to_others(
     ("hardware", "name", "place", "hosts", "line"),
     [
         (
-            config.HardwareConfig(tpu="local"),
+            hardware_config.HardwareConfig(tpu="local"),
             "local",
             {"zone": None, "project": None},
             1,
             "8 replicas on the cores of a TPU with 1 host.",
         ),
         (
-            config.HardwareConfig(use_tpu=True),
+            hardware_config.HardwareConfig(use_tpu=True),
             "local",
             {"zone": None, "project": None},
             1,
             "8 replicas on the cores of a TPU with 1 host.",
         ),
         (
-            config.HardwareConfig(tpu="pod", tpu_zone="z", gcp_project="p"),
+            hardware_config.HardwareConfig(
+                tpu="pod", tpu_zone="z", gcp_project="p"
+            ),
             "pod",
             {"zone": "z", "project": "p"},
             4,
@@ -146,13 +148,13 @@ def test_a_tpu_is_found_connected_and_initialized_in_that_order(
 
 
 def test_use_tpu_false_leaves_a_named_tpu_alone():
-    hardware = config.HardwareConfig(use_tpu=False, tpu="local")
+    hardware = hardware_config.HardwareConfig(use_tpu=False, tpu="local")
     created = strategy.create_strategy(hardware)
     assert isinstance(created, tf.distribute.OneDeviceStrategy)
 
 
 def test_a_tpu_that_does_not_answer_is_named():
-    hardware = config.HardwareConfig(use_tpu=True)
+    hardware = hardware_config.HardwareConfig(use_tpu=True)
     with pytest.raises(ValueError, match="--tpu='local'"):
         strategy.create_strategy(hardware)
 
@@ -184,7 +186,7 @@ def test_workers_of_tf_config_share_a_strategy_over_their_cpus(
     monkeypatch, several, logged
 ):
     name_workers(monkeypatch, index=1)
-    created = strategy.create_strategy(config.HardwareConfig())
+    created = strategy.create_strategy(hardware_config.HardwareConfig())
     assert created.num_replicas_in_sync == 2
     kinds = tf.distribute.experimental.CommunicationImplementation
     assert [options.implementation for options in several] == [kinds.RING]
@@ -198,7 +200,7 @@ def test_workers_do_not_wait_for_each_other_for_ever(
     monkeypatch, several, calls
 ):
     name_workers(monkeypatch)
-    strategy.create_strategy(config.HardwareConfig())
+    strategy.create_strategy(hardware_config.HardwareConfig())
     assert calls == [
         ("dump_traceback_later", (900,), {"exit": True}),
         ("MultiWorkerMirroredStrategy", (), {}),
@@ -210,7 +212,7 @@ def test_workers_with_gpus_find_them_before_any_device_exists(
     monkeypatch, two_gpus, calls, several
 ):
     name_workers(monkeypatch)
-    strategy.create_strategy(config.HardwareConfig())
+    strategy.create_strategy(hardware_config.HardwareConfig())
     kinds = tf.distribute.experimental.CommunicationImplementation
     assert [options.implementation for options in several] == [kinds.AUTO]
     # Listing logical devices would make them, and that before the workers meet.
@@ -226,7 +228,7 @@ def test_workers_with_gpus_find_them_before_any_device_exists(
 
 def test_one_worker_alone_is_an_ordinary_machine(monkeypatch):
     name_workers(monkeypatch, worker=["localhost:0"])
-    created = strategy.create_strategy(config.HardwareConfig())
+    created = strategy.create_strategy(hardware_config.HardwareConfig())
     assert isinstance(created, tf.distribute.OneDeviceStrategy)
 
 
@@ -242,4 +244,4 @@ def test_workers_share_neither_a_tpu_nor_virtual_devices(
 ):
     name_workers(monkeypatch)
     with pytest.raises(ValueError, match=message):
-        strategy.create_strategy(config.HardwareConfig(**hardware))
+        strategy.create_strategy(hardware_config.HardwareConfig(**hardware))

@@ -355,15 +355,28 @@ def test_divergence_lists_the_images_of_the_last_steps(undisturbed, tmp_path):
     assert dump["metrics"]["train/loss"] in ("nan", "inf")
 
 
+def test_a_run_does_not_go_on_in_another_precision(undisturbed):
+    config, model_dir = undisturbed
+    tf.keras.mixed_precision.set_global_policy("mixed_bfloat16")
+    try:
+        with pytest.raises(
+            ValueError, match="`precision`: 'float32' before, 'mixed_bfloat16'"
+        ):
+            tiny_run.run(config, model_dir)
+    finally:
+        tf.keras.mixed_precision.set_global_policy("float32")
+
+
 def test_an_absurd_loss_stops_a_run_as_well(tmp_path):
     damage = damaged_records.DamageLog(str(tmp_path))
     path = str(tmp_path / "divergence.json")
     counts = {"num_classes": 10, "num_steps": 3, "finite_steps": 3}
-    metrics = {"train/labeled_loss": 230.0, "train/loss": 1e9}
+    metrics = {"train/labeled_loss": 2.302e6, "train/loss": 1e9}
     divergence.check_metrics(metrics, 6, damage=damage, path=path, **counts)
-    metrics["train/labeled_loss"] = 231.0
+    metrics["train/labeled_loss"] = 2.303e6
     with pytest.raises(
-        ValueError, match="step 6: train/labeled_loss above 230, absurdly"
+        ValueError,
+        match=r"step 6: train/labeled_loss above 2\.3e\+06, absurdly",
     ):
         divergence.check_metrics(metrics, 6, damage=damage, path=path, **counts)
     dump = json.loads((tmp_path / "divergence.json").read_text())

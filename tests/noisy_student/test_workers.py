@@ -261,6 +261,7 @@ def test_labelling_and_export_are_not_shared(monkeypatch, mode):
     monkeypatch.setattr(main_lib.preflight, "check_paths", lambda run: None)
     run = types.SimpleNamespace(mode=mode, follow=False)
     monkeypatch.setattr(main_lib.flags_lib, "warn_of_legacy_flags", id)
+    monkeypatch.setattr(main_lib.flags_lib, "warn_of_ignored_flags", id)
     monkeypatch.setattr(main_lib.flags_lib, "config_from_flags", lambda _: run)
     monkeypatch.setattr(main_lib.flags_lib, "with_trained_models", lambda r: r)
     with pytest.raises(ValueError, match=f"--mode={mode} .* with 2 workers"):

@@ -1,0 +1,58 @@
+"""Names flags that are given and have no effect beside the others.
+
+Part of `flags.py`. They are no errors: the original code ignores them, too, and
+its scripts give some.
+"""
+
+from absl import logging
+
+from noisy_student.flag_values import Values
+
+_TRAINING_MODES = ("train", "train_and_eval")
+_UNLABELED = (
+    "teacher_model_name",
+    "teacher_softmax_temp",
+    "unlabel_data_dir",
+    "unl_aug",
+    "unl_dropout",
+    "unl_remove_aug",
+    "unl_stochastic_depth",
+)
+
+
+def warn_of_ignored_flags(flag_values):
+    """Logs a warning for each given flag of training without effect.
+
+    Args:
+        flag_values: Parsed `absl.flags.FlagValues`.
+    """
+    values = Values(flag_values)
+    if values.mode not in _TRAINING_MODES:
+        return
+    for name, (needed, is_given) in _needs(values).items():
+        flag = flag_values[name]
+        if (
+            is_given
+            or flag.using_default_value
+            or flag.value
+            in (
+                "",
+                flag.default,
+            )
+        ):
+            continue
+        logging.warning("--%s has no effect without %s.", name, needed)
+
+
+def _needs(values):
+    """Returns {flag: (what it needs, whether that is there)}."""
+    has_unlabeled = values.unlabel_ratio > 0
+    has_teacher = values.teacher_model_name is not None
+    return {
+        "augment_name": ("random crops (--remove_aug)", not values.remove_aug),
+        "checkpoint": ("--mode=eval, predict or export", False),
+        "checkpoint_head": ("--init_model", values.init_model),
+        "init_model_path": ("--init_model", values.init_model),
+        "teacher_model_path": ("--teacher_model_name", has_teacher),
+        **{name: ("--unlabel_ratio", has_unlabeled) for name in _UNLABELED},
+    }

@@ -1,0 +1,62 @@
+import logging
+
+import pytest
+from absl import flags
+
+from noisy_student import flags as flags_lib
+from noisy_student import ignored_flags
+
+
+def warnings_of(caplog, *arguments):
+    flag_values = flags.FlagValues()
+    flags_lib.define_flags(flag_values)
+    flag_values(["program", *arguments])
+    caplog.clear()
+    with caplog.at_level(logging.WARNING):
+        ignored_flags.warn_of_ignored_flags(flag_values)
+    return [record.getMessage() for record in caplog.records]
+
+
+@pytest.mark.parametrize(
+    ("given", "needed"),
+    [
+        ("--init_model_path=x", "--init_model"),
+        ("--checkpoint_head=fresh", "--init_model"),
+        ("--teacher_model_path=x", "--teacher_model_name"),
+        ("--teacher_model_name=efficientnet-b0", "--unlabel_ratio"),
+        ("--unlabel_data_dir=x", "--unlabel_ratio"),
+        ("--unl_aug=v1", "--unlabel_ratio"),
+        ("--nounl_dropout", "--unlabel_ratio"),
+        ("--nounl_stochastic_depth", "--unlabel_ratio"),
+        ("--unl_remove_aug", "--unlabel_ratio"),
+        ("--teacher_softmax_temp=1", "--unlabel_ratio"),
+        ("--checkpoint=x", "--mode=eval, predict or export"),
+    ],
+)
+def test_a_flag_whose_partner_is_missing_is_named(caplog, given, needed):
+    name = given[2:].partition("=")[0].replace("nounl", "unl")
+    assert warnings_of(caplog, "--mode=train", given) == [
+        f"--{name} has no effect without {needed}."
+    ]
+
+
+def test_an_augmentation_of_the_evaluation_view_is_named(caplog):
+    assert warnings_of(caplog, "--remove_aug", "--augment_name=v1") == [
+        "--augment_name has no effect without random crops (--remove_aug)."
+    ]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["--mode=eval", "--checkpoint=x"],
+        ["--init_model", "--init_model_path=x", "--checkpoint_head=fresh"],
+        ["--unlabel_ratio=1", "--unlabel_data_dir=x", "--unl_aug=v1"],
+        # As the original's scripts leave things out.
+        ["--teacher_model_path=", "--unlabel_data_dir=", "--unl_aug=default"],
+        ["--preset=imagenet/b5_noisy_student"],
+    ],
+)
+def test_what_has_an_effect_is_not_named(caplog, arguments):
+    assert warnings_of(caplog, *arguments) == []
