@@ -168,6 +168,9 @@ def compare_train_views(jpegs, num_images, runs):
     )
     makers = {
         "ours": lambda: peers.batches_of(ours),
+        "ours, as float32": lambda: peers.batches_of(
+            functools.partial(ours, dtype=tf.float32)
+        ),
         "ours, whole decode": lambda: peers.batches_of(
             functools.partial(ours, fused_decode=False)
         ),

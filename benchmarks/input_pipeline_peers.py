@@ -122,23 +122,18 @@ def keras_cv_batches(image_size):
 def batches_of(view):
     """Returns a pipeline: (dataset of (index, JPEG), batch size) -> batches.
 
-    The batches are float32; views of uint8 are cast when they are joined.
-
     Args:
         view: (image_bytes, seed=int64 [2] of its own) -> pixels.
     """
     import tensorflow as tf
 
     def batches(examples, batch_size):
-        joined = examples.map(
+        return examples.map(
             lambda index, image_bytes: view(
                 image_bytes, seed=tf.stack([index, 0])
             ),
             num_parallel_calls=tf.data.AUTOTUNE,
         ).batch(batch_size)
-        if joined.element_spec.dtype == tf.float32:
-            return joined
-        return joined.map(lambda images: tf.cast(images, tf.float32))
 
     return batches
 

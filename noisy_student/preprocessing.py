@@ -11,7 +11,7 @@ import functools
 import tensorflow as tf
 
 import autoaugment
-from autoaugment import geometry
+from autoaugment import geometry, image_ops
 from autoaugment.seeds import as_seed, uniform
 from noisy_student import decoding
 
@@ -334,7 +334,7 @@ def _resize(image, image_size):
 
 
 def _to_uint8(image):
-    return tf.cast(tf.clip_by_value(image, 0.0, 255.0), tf.uint8)
+    return tf.cast(image_ops.clip(image), tf.uint8)
 
 
 def _shift(image, image_size, draws, flip):

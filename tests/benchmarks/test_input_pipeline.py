@@ -73,6 +73,7 @@ def test_the_view_of_photos_is_compared(tmp_path, jpegs):
     measured = figures(lines)
     always = {
         "ours",
+        "ours, as float32",
         "ours, whole decode",
         "floor",
         "Pillow in 2 processes",
