@@ -133,7 +133,7 @@ def test_a_run_checks_its_micro_batches_before_it_starts(tmp_path):
     train_loop.check(run, tf.distribute.get_strategy())
     train_loop.check(run, replicas_lib.two_replicas())
     odd = dataclasses.replace(run, batch_size=2)
-    with pytest.raises(ValueError, match="`accumulate_steps`.*1 and 2"):
+    with pytest.raises(ValueError, match="--accumulate_steps.*1 and 2"):
         train_loop.check(odd, replicas_lib.two_replicas())
     model = dataclasses.replace(run.model, num_shards_per_group=-2)
     grouped = dataclasses.replace(run, model=model)
