@@ -167,7 +167,7 @@ class StreamDamage:
         self.error = None
         # (shard, record) -> (reason, the same in words); sorted positions.
         self._records, self._positions = {}, []
-        if is_new and path is not None and files.exists(path):
+        if is_new and path is not None:
             files.remove(path)
         for line in self._read():
             place = line["shard"], line["record"]
@@ -301,7 +301,7 @@ class StreamDamage:
         content = files.read_bytes(self.path)
         # A kill may have cut the last line short; the next one must not be
         # appended to it.
-        whole = content[: content.rfind(b"\n") + 1]
+        whole = _whole_lines(content)
         if whole != content:
             files.write_bytes(self.path, whole)
         return list(map(json.loads, whole.splitlines()))
@@ -345,8 +345,12 @@ def _read_positions(path):
     """Returns the positions in an account; [] where there is no file."""
     if not files.exists(path):
         return []
-    lines = files.read_bytes(path).split(b"\n")[:-1]
+    lines = _whole_lines(files.read_bytes(path)).splitlines()
     return [json.loads(line)["position"] for line in lines]
+
+
+def _whole_lines(content):
+    return content[: content.rfind(b"\n") + 1]
 
 
 def num_allowed(max_fraction, num_records):
