@@ -1,0 +1,80 @@
+"""The compact form of predictions: class, confidence and hash of each image.
+
+Labelling writes a table beside each prediction shard, which holds a whole
+distribution for every image; filtering decides from the tables alone. They are
+uncompressed .npz files of a column each.
+"""
+
+import io
+import os
+
+import numpy as np
+
+from data_prep import files, hashing
+
+COLUMNS = ("label", "confidence", "hash")
+
+_SALT = b"image"
+_LARGEST_SMALL_LABEL = np.iinfo(np.uint16).max
+
+
+def path_beside(prediction_path):
+    """Returns where the table of a prediction shard lies.
+
+    Args:
+        prediction_path: `<split>-info-%05d-of-%05d-%05d`.
+    """
+    folder, name = os.path.split(os.fspath(prediction_path))
+    split, ending = name.rsplit("-info-", 1)
+    return os.path.join(folder, f"{split}-table-{ending}.npz")
+
+
+def hash_of(key):
+    """Returns the hash of an image's key, as tables hold it."""
+    return hashing.hash64(key, salt=_SALT)
+
+
+def write(path, *, label, confidence, hash):  # noqa: A002
+    """Writes a table, atomically; the same columns give the same bytes.
+
+    Args:
+        path: Its file.
+        label: int [images], the predicted class of each, 0-based.
+        confidence: float32 [images], its probability.
+        hash: uint64 [images], `hash_of` each image's key.
+
+    Raises:
+        ValueError: The columns differ in length.
+    """
+    label = np.asarray(label)
+    small = label.size == 0 or label.max() <= _LARGEST_SMALL_LABEL
+    columns = {
+        "label": label.astype("<u2" if small else "<u4"),
+        "confidence": np.asarray(confidence, "<f4"),
+        "hash": np.asarray(hash, "<u8"),
+    }
+    lengths = {name: len(column) for name, column in columns.items()}
+    if len(set(lengths.values())) > 1:
+        raise ValueError(
+            f"Columns must have a value for each image. Received: {lengths}."
+        )
+    buffer = io.BytesIO()
+    np.savez(buffer, **columns)
+    files.write_bytes(path, buffer.getvalue())
+
+
+def read(path, columns=COLUMNS):
+    """Returns columns of a table, a tuple of arrays [images].
+
+    Args:
+        path: Its file.
+        columns: Names out of `COLUMNS`; others are not read.
+
+    Raises:
+        ValueError: The file is damaged or no table; names it.
+    """
+    try:
+        with files.open_file(path, "rb") as file, np.load(file) as table:
+            return tuple(table[name] for name in columns)
+    except (ValueError, KeyError, OSError, EOFError) as error:
+        raise ValueError(f"{path!r} is no table: {error}") from error
