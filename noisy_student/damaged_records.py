@@ -97,10 +97,12 @@ class DamageLog:
         Args:
             step: The step, 1 for the first one.
         """
-        return {
-            stream.name: stream.records_of_step(step)
-            for stream in self._streams
-        }
+        found = {}
+        # A process has as many streams of a name as it has input pipelines.
+        for stream in self._streams:
+            records = found.setdefault(stream.name, [])
+            records.extend(stream.records_of_step(step))
+        return found
 
     def raise_error(self):
         """Raises the error that ended one of the streams, if one did."""

@@ -5,6 +5,7 @@ directory and TensorBoard events in `eval/`.
 """
 
 import os
+import re
 import time
 
 import tensorflow as tf
@@ -17,6 +18,7 @@ from noisy_student import checkpoints, evaluate, run_dir
 METRICS = "eval_metrics.jsonl"
 _EVENTS = "eval"
 POLL_SECONDS = 5.0
+_STEP = re.compile(r"model\.ckpt-(\d+)")
 
 
 def follow(run, model, source, strategy):
@@ -114,12 +116,13 @@ def _complete_checkpoints(model_dir):
         state = None
     paths = state.all_model_checkpoint_paths if state is not None else []
     # A run directory that was moved keeps its checkpoints.
-    names = [os.path.basename(path) for path in paths]
+    names = map(_STEP.fullmatch, map(os.path.basename, paths))
     return [
-        (int(name.rsplit("-", 1)[1]), os.path.join(model_dir, name))
+        (int(name[1]), os.path.join(model_dir, name[0]))
         for name in names
-        if files.exists(
-            os.path.join(model_dir, name + checkpoint_names.INDEX_SUFFIX)
+        if name
+        and files.exists(
+            os.path.join(model_dir, name[0] + checkpoint_names.INDEX_SUFFIX)
         )
     ]
 

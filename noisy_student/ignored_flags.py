@@ -10,6 +10,8 @@ from noisy_student.flag_values import Values
 
 _TRAINING_MODES = ("train", "train_and_eval")
 _UNLABELED = (
+    "file_prefix",
+    "loss_normalization",
     "teacher_model_name",
     "teacher_softmax_temp",
     "unlabel_data_dir",
@@ -18,6 +20,8 @@ _UNLABELED = (
     "unl_remove_aug",
     "unl_stochastic_depth",
 )
+_RANDAUGMENT = ("cutout_op", "randaug_layer", "randaug_mag")
+_EVALUATION = ("eval_split", "num_test_images", "steps_per_eval")
 
 
 def warn_of_ignored_flags(flag_values):
@@ -48,11 +52,29 @@ def _needs(values):
     """Returns {flag: (what it needs, whether that is there)}."""
     has_unlabeled = values.unlabel_ratio > 0
     has_teacher = values.teacher_model_name is not None
+    augmented = {values.augment_name}
+    if has_unlabeled:
+        augmented.add(values.unl_aug)
+    has_randaugment = bool(augmented & {"randaugment", "v1"})
+    evaluates = values.mode == "train_and_eval"
     return {
-        "augment_name": ("random crops (--remove_aug)", not values.remove_aug),
+        "augment_name": (
+            "random crops (--remove_aug)",
+            not values.remove_aug or values.augment_name == "none",
+        ),
         "checkpoint": ("--mode=eval, predict or export", False),
+        "follow_timeout": ("--follow", False),
+        "output_dir": ("--mode=eval, predict or export", False),
+        "predict_ckpt_path": ("--mode=predict", False),
+        "tpu_zone": ("--tpu", values.tpu is not None),
+        "use_ema": ("--init_model", values.init_model),
         "checkpoint_head": ("--init_model", values.init_model),
         "init_model_path": ("--init_model", values.init_model),
         "teacher_model_path": ("--teacher_model_name", has_teacher),
         **{name: ("--unlabel_ratio", has_unlabeled) for name in _UNLABELED},
+        **{
+            name: ("--augment_name=randaugment", has_randaugment)
+            for name in _RANDAUGMENT
+        },
+        **{name: ("--mode=train_and_eval", evaluates) for name in _EVALUATION},
     }

@@ -36,8 +36,6 @@ def main(flag_values):
 
     if run.mode in ("export", "predict"):
         workers.require_one(f"--mode={run.mode}")
-    if run.follow:
-        workers.require_one("--follow")
     # First: devices cannot be configured once TensorFlow has read a record.
     strategy = strategy_lib.create_strategy(run.hardware)
     precision.set_policy(run.hardware, strategy)
@@ -50,8 +48,9 @@ def main(flag_values):
 
 def _wait_for_run(run):
     preflight.require_run_dir(run.model_dir)
-    from noisy_student import follow
+    from noisy_student import follow, workers
 
+    workers.require_one("--follow")
     follow.wait_for_checkpoint(run.model_dir, run.follow_timeout)
 
 
@@ -67,19 +66,19 @@ def _train(run, strategy):
 
     train_loop.check(run.train, strategy)
     settings = train_loop.settings(run.train)
-    finished = workers.claim(strategy, run.model_dir, settings)
     evaluate = run.mode == "train_and_eval"
-    # What `train` finished, `train_and_eval` has still to evaluate.
-    if finished and ("eval/top_1" in finished or not evaluate):
-        logging.info("%s is finished.", run.model_dir)
-        return
-    figures = train_loop.run(
-        run.train, strategy, run.model_dir, evaluate=evaluate
-    )
-    report = run_dir.add_versions({**figures, "config": settings})
-    with workers.together(strategy):
-        if workers.is_chief(strategy):
-            run_dir.write_report(run.model_dir, report)
+    with workers.claimed(strategy, run.model_dir, settings) as finished:
+        # What `train` finished, `train_and_eval` has still to evaluate.
+        if finished and ("eval/top_1" in finished or not evaluate):
+            logging.info("%s is finished.", run.model_dir)
+            return
+        figures = train_loop.run(
+            run.train, strategy, run.model_dir, evaluate=evaluate
+        )
+        report = run_dir.add_versions({**figures, "config": settings})
+        with workers.together(strategy):
+            if workers.is_chief(strategy):
+                run_dir.write_report(run.model_dir, report)
 
 
 def _load(run, strategy):

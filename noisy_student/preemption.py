@@ -78,8 +78,11 @@ def watch():
     os.set_blocking(writer, False)
     thread = threading.Thread(target=watched.listen, args=[reader], daemon=True)
     thread.start()
+    # One that is ignored, as SIGINT is in the background of a script, stays so.
     handlers = {
-        number: signal.signal(number, lambda *_: None) for number in _SIGNALS
+        number: signal.signal(number, lambda *_: None)
+        for number in _SIGNALS
+        if signal.getsignal(number) != signal.SIG_IGN
     }
     former = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     try:

@@ -31,6 +31,7 @@ def check_paths(run):
     if training:
         _require_given("model_dir", run.model_dir, run.mode)
         files.check_folder("model_dir", run.model_dir)
+        _check_no_pattern("model_dir", run.model_dir)
         check_training_paths(train)
     elif run.mode != "info" or run.weights_path is not None:
         flag = "model_dir" if run.checkpoint is None else "checkpoint"
@@ -57,6 +58,15 @@ def _check_labelling_share(labelling):
         raise ValueError(
             f"--total_replicas={labelling.num_workers}: workers do not share "
             "a shard yet; give each its own with --shard_id."
+        )
+
+
+def _check_no_pattern(flag, path):
+    if found := set("[]*?") & set(path):
+        raise ValueError(
+            f"--{flag}={path}: TensorFlow takes the name of a directory with "
+            f"{' '.join(sorted(found))} for a pattern and loses sight of the "
+            "checkpoints in it. Use another name."
         )
 
 

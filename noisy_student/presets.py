@@ -40,6 +40,17 @@ _DIGITS_STUDENT = {
     "teacher_softmax_temp": 1.0,
 }
 
+# For a processor of two cores and a few thousand labeled images.
+_CIFAR10 = {
+    **_DIGITS,
+    "task_name": "cifar10",
+    "train_batch_size": 50,
+    "warmup_epochs": 5.0,
+    "iterations_per_loop": 100,
+    "save_checkpoints_steps": 500,
+    "train_steps": 1500,
+}
+
 # By model: dropout, RandAugment magnitude (None: no RandAugment), unlabeled
 # images per labeled one.
 _IMAGENET_MODELS = {
@@ -128,6 +139,12 @@ PRESETS = {
     "svhn/b0_noisy_student": {
         **_SVHN,
         "unlabel_ratio": 5.0,
+        "teacher_softmax_temp": 1.0,
+    },
+    "cifar10/teacher": _CIFAR10,
+    "cifar10/student": {
+        **_CIFAR10,
+        "unlabel_ratio": 3.0,
         "teacher_softmax_temp": 1.0,
     },
     # Stopped early, for a short quickstart; the long recipe's teacher is not

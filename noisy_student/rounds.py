@@ -15,6 +15,7 @@ from noisy_student import (
     preflight,
     run_dir,
     train_loop,
+    workers,
 )
 
 
@@ -93,21 +94,22 @@ def _train(config, settings, number, strategy):
     directory = run_dir.round_dir(config.work_dir, number, "model")
     settings = preflight.check_training_data(settings)
     train_loop.check(settings, strategy)
-    finished = run_dir.claim(directory, train_loop.settings(settings))
-    if finished is not None:
-        logging.info("%s is finished.", directory)
-        return finished
-    started = time.monotonic()
-    train_loop.run(settings, strategy, directory)
-    return _evaluate(
-        settings,
-        _Teacher(settings.model, directory),
-        directory,
-        strategy,
-        round_number=number,
-        train_steps=settings.train_steps,
-        seconds=time.monotonic() - started,
-    )
+    values = train_loop.settings(settings)
+    with workers.claimed(strategy, directory, values) as finished:
+        if finished is not None:
+            logging.info("%s is finished.", directory)
+            return finished
+        started = time.monotonic()
+        train_loop.run(settings, strategy, directory)
+        return _evaluate(
+            settings,
+            _Teacher(settings.model, directory),
+            directory,
+            strategy,
+            round_number=number,
+            train_steps=settings.train_steps,
+            seconds=time.monotonic() - started,
+        )
 
 
 def _evaluate(

@@ -100,11 +100,40 @@ def train_step(state, batch, config, teacher=None):
     inside = tf.distribute.get_strategy() is strategy
     if inside and not tf.distribute.in_cross_replica_context():
         return _replica_step(state, batch, config, teacher)
-    metrics = strategy.run(_replica_step, args=(state, batch, config, teacher))
+    # A TPU takes tensors alone as arguments; the others are no tensors.
+    metrics = strategy.run(
+        lambda batch: _replica_step(state, batch, config, teacher),
+        args=(batch,),
+    )
     return {
         name: strategy.reduce(tf.distribute.ReduceOp.MEAN, value, axis=None)
         for name, value in metrics.items()
     }
+
+
+def make_unify(state):
+    """Returns a function that gives all replicas the same state.
+
+    Each replica has its own batch norm statistics and averages. A checkpoint
+    holds their means, so that a run that goes on from one starts with those; so
+    must one that is not interrupted.
+    """
+    own = [
+        variable
+        for variable in (
+            *state.model.non_trainable_variables,
+            *state.moving_average.shadows.values(),
+        )
+        if variable.synchronization == tf.VariableSynchronization.ON_READ
+    ]
+
+    @tf.function(autograph=False)
+    def unify():
+        for variable in own:
+            variable.assign(variable.read_value())
+
+    # One replica has nothing to agree on.
+    return unify if state.strategy.num_replicas_in_sync > 1 else lambda: None
 
 
 def check_micro_batches(config, num_labeled):

@@ -1,6 +1,5 @@
 """The loop around the training step: data, checkpoints, metrics, evaluation."""
 
-import contextlib
 import os
 import time
 
@@ -8,7 +7,7 @@ import tensorflow as tf
 from absl import logging
 
 from data_prep import progress
-from efficientnet import normalization
+from efficientnet import checkpoint_archive, normalization
 from noisy_student import (
     best_checkpoint,
     checkpoints,
@@ -58,8 +57,13 @@ def build_optimizer(config):
 
 def settings(config):
     """Returns what makes a run, as the JSON values that it is claimed with."""
-    precision = tf.keras.mixed_precision.global_policy().name
-    return {**config_lib.to_dict(config), "precision": precision}
+    made = config_lib.to_dict(config)
+    made["precision"] = tf.keras.mixed_precision.global_policy().name
+    if config.teacher_checkpoint is not None:
+        # The path may be a run's, which names another checkpoint tomorrow.
+        prefix = checkpoint_archive.find(config.teacher_checkpoint)
+        made["teacher_weights"] = checkpoints.fingerprint(prefix)
+    return made
 
 
 def check(config, strategy):
@@ -106,7 +110,7 @@ def run(config, strategy, model_dir, *, evaluate=False):
     Args:
         config: `config.TrainConfig`.
         strategy: `tf.distribute` strategy.
-        model_dir: The run directory; it must have been claimed.
+        model_dir: The run directory; see `workers.claimed`.
         evaluate: Whether to evaluate every `steps_per_eval` steps and at the
             end.
 
@@ -117,16 +121,8 @@ def run(config, strategy, model_dir, *, evaluate=False):
         CheckpointError: If the run directory cannot be written to.
         DamagedRecordsError: If too many records cannot be used.
         Stopped: If SIGTERM or SIGINT came; what was trained is saved.
-        ValueError: If the loss is out of all bounds, or another process is
-            training in the run directory.
+        ValueError: If the loss is out of all bounds.
     """
-    with contextlib.ExitStack() as stack:
-        if workers.is_chief(strategy):
-            stack.enter_context(run_dir.locked(model_dir))
-        return _run(config, strategy, model_dir, evaluate)
-
-
-def _run(config, strategy, model_dir, evaluate):
     card = info.training_card(
         config, num_replicas=strategy.num_replicas_in_sync
     )
@@ -202,6 +198,7 @@ class _Loop:
             model_dir, workers.own_file(state.strategy, "divergence.json")
         )
         self._run_steps = train.make_train_loop(state, config.step, teacher)
+        self._unify = train.make_unify(state)
 
     def run(self, companion, watch):
         """Trains to the end and returns the last metrics.
@@ -217,18 +214,19 @@ class _Loop:
         log, metrics = self._catch_up(step, companion)
         iterator = self._iterator(step)
         meter = progress.Progress("train", total=config.train_steps, done=step)
+        is_saved = step > 0
         while step < config.train_steps:
+            # One may have come while starting, or during an evaluation.
+            self._stop_if_asked(watch, step, metrics, is_saved)
             target = _next_stop(step, config, self._evaluate)
             metrics = self._train(iterator, step, target)
             meter.advance(target - step, f"loss {metrics['train/loss']:.3f}")
             metrics["timing/seconds_left"] = meter.seconds_left
             step = target
-            received = self._received_signal(watch)
-            if received or self._must_save(step):
+            is_saved = self._must_save(step)
+            if is_saved:
                 self._save(step, metrics)
-            if received:
-                self._manager.wait()
-                raise preemption.stopped(received, step)
+            self._stop_if_asked(watch, step, metrics, is_saved)
             if self._must_evaluate(step):
                 metrics.update(self._measure(step))
             self._write(log, step, metrics)
@@ -236,10 +234,16 @@ class _Loop:
         self._damage.log_summary()
         return metrics
 
-    def _received_signal(self, watch):
-        """Returns the number of a signal that came to any worker, or 0."""
+    def _stop_if_asked(self, watch, step, metrics, is_saved):
+        """Saves, and raises `Stopped`, if a signal came to any worker."""
         # Asked once: a signal may come at any moment.
-        return max(workers.gather(self._strategy, int(watch.signal or 0)))
+        received = max(workers.gather(self._strategy, int(watch.signal or 0)))
+        if not received:
+            return
+        if not is_saved:
+            self._save(step, metrics)
+        self._manager.wait()
+        raise preemption.stopped(received, step)
 
     def _catch_up(self, step, companion):
         """Makes up for what a kill cut short after the checkpoint of a step.
@@ -328,6 +332,7 @@ class _Loop:
             damage=self._damage,
             path=self._dump,
         )
+        self._unify()
         self._manager.save(
             step,
             {

@@ -230,26 +230,33 @@ def check_same_step(strategy, step):
         )
 
 
-def claim(strategy, directory, values):
-    """Makes a directory the home of a run; `run_dir.claim` for all workers.
+@contextlib.contextmanager
+def claimed(strategy, directory, values):
+    """Makes a directory the home of a run, and of one process at a time.
 
-    Returns:
+    `run_dir.locked` and `run_dir.claim` for all workers.
+
+    Yields:
         The report of the run, if it is finished, else None.
 
     Raises:
-        ValueError: If the chief finds another run there, or another worker
-            does not find what the chief wrote.
+        ValueError: If the chief finds another run or another process there, or
+            another worker does not find what the chief wrote.
     """
-    with together(strategy):
-        if is_chief(strategy):
-            run_dir.claim(directory, values)
-    with together(strategy):
-        if not files.exists(os.path.join(directory, "config.json")):
-            raise ValueError(
-                f"--model_dir={directory}: the chief's config.json is not "
-                "there. It must be one directory that all workers see."
-            )
-        return run_dir.read_report(directory)
+    with contextlib.ExitStack() as stack:
+        with together(strategy):
+            if is_chief(strategy):
+                # Before anything is written: another process may be in there.
+                stack.enter_context(run_dir.locked(directory))
+                run_dir.claim(directory, values)
+        with together(strategy):
+            if not files.exists(os.path.join(directory, "config.json")):
+                raise ValueError(
+                    f"--model_dir={directory}: the chief's config.json is not "
+                    "there. It must be one directory that all workers see."
+                )
+            report = run_dir.read_report(directory)
+        yield report
 
 
 def _names(strategy):

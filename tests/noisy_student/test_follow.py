@@ -157,6 +157,13 @@ def test_a_checkpoint_that_does_not_fit_ends_it(followed, monkeypatch):
         followed([[2]])
 
 
+def test_a_released_checkpoint_is_none_of_a_run(tmp_path):
+    (tmp_path / "model.ckpt.index").touch()
+    (tmp_path / "checkpoint").write_text('model_checkpoint_path: "model.ckpt"')
+    with pytest.raises(TimeoutError, match="No checkpoint in"):
+        follow.wait_for_checkpoint(str(tmp_path), 0)
+
+
 def test_it_waits_for_the_first_checkpoint_of_a_run_that_is_not_there_yet(
     tmp_path, monkeypatch
 ):

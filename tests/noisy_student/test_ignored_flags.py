@@ -1,4 +1,5 @@
 import logging
+import re
 
 import pytest
 from absl import flags
@@ -30,11 +31,24 @@ def warnings_of(caplog, *arguments):
         ("--nounl_stochastic_depth", "--unlabel_ratio"),
         ("--unl_remove_aug", "--unlabel_ratio"),
         ("--teacher_softmax_temp=1", "--unlabel_ratio"),
+        ("--loss_normalization=all", "--unlabel_ratio"),
+        ("--file_prefix=x", "--unlabel_ratio"),
+        ("--randaug_mag=15", "--augment_name=randaugment"),
+        ("--randaug_layer=3", "--augment_name=randaugment"),
+        ("--nocutout_op", "--augment_name=randaugment"),
+        ("--nouse_ema", "--init_model"),
+        ("--steps_per_eval=5", "--mode=train_and_eval"),
+        ("--eval_split=x", "--mode=train_and_eval"),
+        ("--num_test_images=5", "--mode=train_and_eval"),
+        ("--tpu_zone=x", "--tpu"),
+        ("--follow_timeout=5", "--follow"),
+        ("--output_dir=x", "--mode=eval, predict or export"),
+        ("--predict_ckpt_path=x", "--mode=predict"),
         ("--checkpoint=x", "--mode=eval, predict or export"),
     ],
 )
 def test_a_flag_whose_partner_is_missing_is_named(caplog, given, needed):
-    name = given[2:].partition("=")[0].replace("nounl", "unl")
+    name = re.sub("^no(?=unl|use|cut)", "", given[2:].partition("=")[0])
     assert warnings_of(caplog, "--mode=train", given) == [
         f"--{name} has no effect without {needed}."
     ]
@@ -51,6 +65,10 @@ def test_an_augmentation_of_the_evaluation_view_is_named(caplog):
     [
         [],
         ["--mode=eval", "--checkpoint=x"],
+        ["--remove_aug", "--augment_name=none"],
+        ["--augment_name=v1", "--randaug_mag=15", "--nocutout_op"],
+        ["--unlabel_ratio=1", "--unl_aug=v1", "--randaug_mag=15"],
+        ["--mode=train_and_eval", "--steps_per_eval=5"],
         ["--init_model", "--init_model_path=x", "--checkpoint_head=fresh"],
         ["--unlabel_ratio=1", "--unlabel_data_dir=x", "--unl_aug=v1"],
         # As the original's scripts leave things out.

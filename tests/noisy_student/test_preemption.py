@@ -2,6 +2,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 
@@ -55,6 +56,19 @@ def test_handlers_are_put_back():
         assert signal.getsignal(signal.SIGTERM) is not before
         assert watch.signal is None
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_signal_that_is_ignored_stays_so():
+    # As SIGINT is where a script starts a command in the background.
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with preemption.watch() as watch:
+            signal.raise_signal(signal.SIGINT)
+            time.sleep(0.2)
+            assert watch.signal is None
+        assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_another_thread_trains_without_watching():

@@ -38,6 +38,15 @@ def test_records_are_counted_in_the_shards_that_are_read(
     assert train.num_train_images == count
 
 
+@pytest.mark.parametrize("name", ["run[1]", "run*", "r?n"])
+def test_a_run_directory_that_is_a_pattern_is_refused(data_dir, tmp_path, name):
+    run = run_config(
+        f"--label_data_dir={data_dir}", f"--model_dir={tmp_path / name}"
+    )
+    with pytest.raises(ValueError, match="--model_dir=.* for a pattern"):
+        preflight.check_paths(run)
+
+
 @pytest.mark.parametrize(("num_classes", "warned"), [(3, False), (5, True)])
 def test_classes_without_images_are_told(data_dir, num_classes, warned, caplog):
     base = fixtures.train_config(data_dir)

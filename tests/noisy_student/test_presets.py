@@ -78,6 +78,7 @@ _DIGITS = {
     "label_smoothing": 0.1,
     "unlabeled": (3, "soft", 1.0),
 }
+_CIFAR10 = {**_DIGITS, "batch_size": 50, "train_steps": 1500}
 _NO_UNLABELED = {"unlabeled": (0, "hard", 1.0)}
 SETTINGS = {
     **{
@@ -99,6 +100,8 @@ SETTINGS = {
     },
     "svhn/b0_noisy_student": _SVHN,
     "svhn/b0_supervised": {**_SVHN, **_NO_UNLABELED},
+    "cifar10/teacher": {**_CIFAR10, **_NO_UNLABELED},
+    "cifar10/student": _CIFAR10,
     "digits/teacher": {**_DIGITS, **_NO_UNLABELED, "train_steps": 1000},
     "digits/teacher_long": {**_DIGITS, **_NO_UNLABELED, "train_steps": 4000},
     "digits/student": _DIGITS,

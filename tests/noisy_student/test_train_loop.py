@@ -285,6 +285,25 @@ def test_a_signal_ends_a_run_after_the_steps_under_way_and_a_save(
     assert_equal_runs(tmp_path, expected_dir)
 
 
+def test_a_signal_during_an_evaluation_ends_a_run_at_the_saved_step(
+    undisturbed, tmp_path, monkeypatch
+):
+    config, expected_dir = undisturbed
+    evaluate = train_loop._evaluate_average
+
+    def interrupted(*args):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return evaluate(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train_loop, "_evaluate_average", interrupted)
+        with pytest.raises(command_line.Stopped, match="step 6 is saved"):
+            tiny_run.run(config, tmp_path)
+    assert run_dir.read_metrics(tmp_path)[-1]["step"] == 6
+    tiny_run.run(config, tmp_path)
+    assert_equal_runs(tmp_path, expected_dir)
+
+
 @pytest.mark.parametrize("asynchronous", [True, False])
 def test_a_full_disk_leaves_the_last_checkpoint_to_go_on_from(
     undisturbed, tmp_path, monkeypatch, asynchronous
@@ -365,6 +384,20 @@ def test_a_run_does_not_go_on_in_another_precision(undisturbed):
             tiny_run.run(config, model_dir)
     finally:
         tf.keras.mixed_precision.set_global_policy("float32")
+
+
+def test_a_run_does_not_go_on_with_another_checkpoint_of_its_teacher(
+    undisturbed, tmp_path
+):
+    config, _ = undisturbed
+    teacher = tmp_path / "teacher"
+    config = dataclasses.replace(config, teacher_checkpoint=str(teacher))
+    made = []
+    for value in (1.0, 2.0):
+        checkpoint = tf.train.Checkpoint(weight=tf.Variable(value))
+        tf.train.CheckpointManager(checkpoint, teacher, None).save()
+        made.append(train_loop.settings(config)["teacher_weights"])
+    assert made[0] != made[1]
 
 
 def test_an_absurd_loss_stops_a_run_as_well(tmp_path):

@@ -84,6 +84,40 @@ def by_replicas():
         return {1: one, 2: two, 4: four.result()}
 
 
+def test_replicas_are_given_the_means_that_a_checkpoint_holds():
+    strategy = replicas_lib.two_replicas()
+    with strategy.scope():
+        model = networks.two_blocks(num_shards_per_group=1)
+        state = train.create_state(model, optimizers.RMSprop(0.005), 0.5)
+    step = tf.function(lambda batch: train.train_step(state, batch, SETTINGS))
+    step(shares(strategy, 0))
+    own = {
+        variable.name: variable
+        for variable in (
+            *model.non_trainable_variables,
+            *state.moving_average.shadows.values(),
+        )
+    }
+
+    def parts(variable):
+        return [
+            part.numpy()
+            for part in strategy.experimental_local_results(variable)
+        ]
+
+    before = {name: parts(variable) for name, variable in own.items()}
+    differ = {n for n, (a, b) in before.items() if not np.array_equal(a, b)}
+    assert any("moving_mean" in name for name in differ)
+    assert any("ExponentialMovingAverage" in name for name in differ)
+    train.make_unify(state)()
+    for name, variable in own.items():
+        first, second = parts(variable)
+        np.testing.assert_array_equal(first, second, err_msg=name)
+        np.testing.assert_allclose(
+            first, np.mean(before[name], axis=0), rtol=1e-6, err_msg=name
+        )
+
+
 @pytest.mark.parametrize("number", [2, 4])
 def test_replicas_train_ten_steps_as_one_does(by_replicas, number):
     (losses, ends), (expected, expected_ends) = (

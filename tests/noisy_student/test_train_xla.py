@@ -1,10 +1,13 @@
 """The whole training step under XLA: it lowers, compiles, and is the same."""
 
+import contextlib
 import re
+import types
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.python.distribute import distribute_lib, tpu_strategy
 
 import efficientnet
 from noisy_student import config, moving_average, optimizers, train
@@ -162,3 +165,46 @@ def test_noise_of_a_compiled_step_depends_on_the_seed_alone():
     assert np.isfinite(first)
     assert float(first) == float(again)
     assert float(first) != float(other)
+
+
+def test_a_tpu_strategy_can_build_the_step(monkeypatch):
+    """The step passes through what `TPUStrategy.run` makes of a function.
+
+    It turns all arguments into tensors. Without a TPU its replica context
+    cannot be entered, and the program not be compiled.
+    """
+
+    class Strategy:
+        num_replicas_in_sync = 2
+        scope = staticmethod(contextlib.nullcontext)
+
+        def run(self, fn, args):
+            extended = types.SimpleNamespace(
+                _container_strategy=lambda: self,
+                _use_spmd_for_xla_partitioning=False,
+                _device_assignment=None,
+                _tpu_function_cache={},
+            )
+            create = tpu_strategy.TPUExtended._tpu_function_creator
+            function = create(extended, fn, distribute_lib.RunOptions())
+            return function(args, {})
+
+        def reduce(self, op, value, axis):
+            return value
+
+    monkeypatch.setattr(
+        tpu_strategy,
+        "_TPUReplicaContext",
+        lambda *_, **__: contextlib.nullcontext(),
+    )
+    state = train.create_state(networks.two_blocks(), optimizers.RMSprop(0.1))
+    state.strategy = Strategy()
+    batch = networks.batch(4)
+    step = step_function(
+        state, None, config.StepConfig(networks.NUM_CLASSES), batch
+    )
+    graph = step.get_concrete_function(
+        *(batch[name] for name in sorted(batch))
+    ).graph
+    kinds = {operation.type for operation in graph.get_operations()}
+    assert {"TPUReplicateMetadata", "TPUReplicatedInput"} <= kinds

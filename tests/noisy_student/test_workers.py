@@ -66,10 +66,12 @@ def test_one_machine_is_its_own_chief(strategy, tmp_path):
     with workers.together(strategy):
         workers.check_same(strategy, {"seed": 1})
         workers.check_same_step(strategy, 3)
-    assert workers.claim(strategy, str(tmp_path), {"a": 1}) is None
-    with pytest.raises(ValueError, match="other settings"):
-        run_dir.write_report(str(tmp_path), {})
-        workers.claim(strategy, str(tmp_path), {"a": 2})
+    with workers.claimed(strategy, str(tmp_path), {"a": 1}) as report:
+        assert report is None
+    run_dir.write_report(str(tmp_path), {})
+    other = workers.claimed(strategy, str(tmp_path), {"a": 2})
+    with pytest.raises(ValueError, match="other settings"), other:
+        pass
 
 
 @pytest.mark.parametrize(
@@ -128,13 +130,30 @@ def test_workers_with_other_settings_or_steps_are_refused(of_three):
 def test_only_the_chief_claims_and_the_others_find_it(of_three, tmp_path):
     follower, _ = of_three
     directory = str(tmp_path)
-    with pytest.raises(ValueError, match="one directory that all workers see"):
-        workers.claim(follower, directory, {"a": 1})
+    elsewhere = workers.claimed(follower, directory, {"a": 1})
+    with pytest.raises(ValueError, match="that all workers see"), elsewhere:
+        pass
     assert not list(tmp_path.iterdir())
-    assert workers.claim(Worker("chief", 0), directory, {"a": 1}) is None
-    assert workers.claim(follower, directory, {"a": 1}) is None
+    for worker in (Worker("chief", 0), follower):
+        with workers.claimed(worker, directory, {"a": 1}) as report:
+            assert report is None
     run_dir.write_report(directory, {"x": 1})
-    assert workers.claim(follower, directory, {"a": 1}) == {"x": 1}
+    with workers.claimed(follower, directory, {"a": 1}) as report:
+        assert report == {"x": 1}
+
+
+def test_a_second_process_leaves_the_settings_of_the_first(tmp_path):
+    strategy = tf.distribute.get_strategy()
+    directory = str(tmp_path)
+    config = tmp_path / "config.json"
+    with workers.claimed(strategy, directory, {"seed": 0}):
+        before = config.read_bytes()
+        second = workers.claimed(strategy, directory, {"seed": 1})
+        with pytest.raises(ValueError, match="another process"), second:
+            pass
+        assert config.read_bytes() == before
+    with workers.claimed(strategy, directory, {"seed": 1}):
+        assert config.read_bytes() != before
 
 
 # As TensorFlow 2.15 and 2.21 say it.

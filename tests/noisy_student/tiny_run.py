@@ -14,7 +14,7 @@ efficientnet.require_keras_2()
 import tensorflow as tf  # noqa: E402
 
 from data_prep import command_line  # noqa: E402
-from noisy_student import models, run_dir, train_loop  # noqa: E402
+from noisy_student import models, train_loop, workers  # noqa: E402
 from tests.noisy_student import fixtures  # noqa: E402
 
 
@@ -48,9 +48,10 @@ def train_config(data_dir, **changes):
 
 def run(config, model_dir, *, evaluate=True):
     """Claims a directory and trains in it."""
-    run_dir.claim(str(model_dir), train_loop.settings(config))
     strategy = tf.distribute.get_strategy()
-    return train_loop.run(config, strategy, str(model_dir), evaluate=evaluate)
+    directory, made = str(model_dir), train_loop.settings(config)
+    with workers.claimed(strategy, directory, made):
+        return train_loop.run(config, strategy, directory, evaluate=evaluate)
 
 
 def main(flag_values):
