@@ -277,6 +277,25 @@ def _remove_empty(directory):
         os.rmdir(directory)
 
 
+def import_scipy_io(purpose):
+    """Returns the module `scipy.io`, which reads MATLAB's files.
+
+    Args:
+        purpose: What has to be read, for the message.
+
+    Raises:
+        ValueError: It is not installed.
+    """
+    try:
+        import scipy.io
+    except ImportError as error:
+        raise ValueError(
+            f"Reading {purpose} needs scipy, which is not installed: pip "
+            "install 'noisy-student-training[svhn]', or scipy alone."
+        ) from error
+    return scipy.io
+
+
 def check_needed(config, *names):
     """Raises ValueError if a flag that a config cannot do without is missing.
 
