@@ -154,6 +154,12 @@ def _open_writer(split):
 
 def _write_split(split, writer):
     pending = writer.pending
+    if not pending:
+        return writer.finish()
+    # Imported here, so that --help and finished runs need no TensorFlow; and
+    # before the clock starts, as it takes seconds.
+    from data_prep import records
+
     total = sum(split.sizes)
     meter = progress.Progress(
         f"{split.name} images",
@@ -162,14 +168,11 @@ def _write_split(split, writer):
     )
     for number in pending:
         with writer.open_shard(number, num_input=split.sizes[number]) as shard:
-            _write_shard(shard, split, number, meter)
+            _write_shard(shard, split, number, meter, records)
     return writer.finish()
 
 
-def _write_shard(shard, split, number, meter):
-    # Imported here, so that --help and finished runs need no TensorFlow.
-    from data_prep import records
-
+def _write_shard(shard, split, number, meter, records):
     for item, (image, reason) in _encode_all(
         split.read_items(number), split.encode
     ):
