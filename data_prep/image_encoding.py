@@ -100,6 +100,11 @@ def to_lossless(data):
         return None, "dropped:undecodable"
 
 
+def pixels_to_png(pixels):
+    """Returns uint8 [height, width, 3] as the bytes of a PNG file."""
+    return _encode(Image.fromarray(pixels), "PNG")
+
+
 def inspect(path):
     """Returns the reason `to_lossless` would give, without decoding the image.
 

@@ -6,26 +6,13 @@ whatever else Pillow reads becomes a JPEG of quality 100, and every file that is
 not used is counted by reason in the manifest.
 """
 
-import collections
-import concurrent.futures
 import dataclasses
-import hashlib
 import os
 
-from absl import logging
-
 from data_prep import class_names as class_names_lib
-from data_prep import (
-    command_line,
-    files,
-    hashing,
-    progress,
-    shard_writer,
-    shards,
-)
+from data_prep import command_line, files, hashing, source_writer
 
 CLASSES_FILE = "classes.json"
-IMAGES_PER_SHARD = 1024
 
 _ORDER_SALT = b"image_folder/order"
 _HOLDOUT_SALT = b"image_folder/holdout"
@@ -61,9 +48,9 @@ class ImageFolderConfig:
     image_size: int = None
 
     def __post_init__(self):
-        for name in ("input_dir", "output_dir", "split", "holdout_split"):
-            if not getattr(self, name):
-                raise ValueError(f"--{name} is needed.")
+        source_writer.check_needed(
+            self, "input_dir", "output_dir", "split", "holdout_split"
+        )
         inside = os.path.relpath(self.output_dir, self.input_dir)
         if not inside.startswith("..") and not files.is_remote(self.output_dir):
             raise ValueError(
@@ -80,31 +67,9 @@ class ImageFolderConfig:
                 "`holdout_split` must differ from `split`. Received: "
                 f"{self.split!r}."
             )
-        for name in ("num_shards", "image_size"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"`{name}` must be >= 1. Received: {value}.")
+        source_writer.check_positive(self, "num_shards", "image_size")
         if self.unlabeled and self.class_list_file:
             raise ValueError("`class_list_file` needs labels, not `unlabeled`.")
-
-
-@dataclasses.dataclass(frozen=True)
-class Source:
-    """One file of the input.
-
-    Attributes:
-        key: bytes, its path below the input folder, with slashes.
-        path: Where it is.
-        size: Its size in bytes, None for a broken link.
-        label: 1-based class, None without one.
-        dropped: Reason why it is not used whatever it holds, else None.
-    """
-
-    key: bytes
-    path: str
-    size: int
-    label: int = None
-    dropped: str = None
 
 
 def write(config):
@@ -128,7 +93,6 @@ def write(config):
     classes_path = os.path.join(config.output_dir, CLASSES_FILE)
     if class_names is not None:
         _check_classes(classes_path, class_names)
-    is_new = not files.exists(config.output_dir)
     parts = {config.split: sources}
     if config.holdout_fraction:
         held_out = [_is_held_out(s, config.holdout_fraction) for s in sources]
@@ -136,39 +100,31 @@ def write(config):
             config.split: [s for s, h in zip(sources, held_out) if not h],
             config.holdout_split: [s for s, h in zip(sources, held_out) if h],
         }
-    manifests = {
-        split: _write_split(config, split, members, class_names)
-        for split, members in parts.items()
-    }
-    if not any(manifest.total_records for manifest in manifests.values()):
-        _discard(config.output_dir, manifests, is_new)
-        raise ValueError(
-            f"--input_dir={config.input_dir}: none of {len(sources)} files "
-            f"became a record: {_add_counters(manifests)}."
-        )
+    manifests = source_writer.write(
+        [_split(config, name, parts[name], class_names) for name in parts],
+        f"--input_dir={config.input_dir}",
+    )
     if class_names is not None:
         files.write_json(classes_path, list(class_names))
     return manifests
 
 
-def _add_counters(manifests):
-    total = collections.Counter()
-    for manifest in manifests.values():
-        total.update(manifest.counters)
-    return dict(sorted(total.items()))
-
-
-def _discard(directory, manifests, is_new):
-    """Removes finished shards and, if `is_new`, their empty local folder."""
-    for split, manifest in manifests.items():
-        # Without the manifest the shards count as unfinished.
-        files.remove(shards.manifest_path(directory, split))
-        for index in range(manifest.num_shards):
-            name = shards.shard_name(split, index, manifest.num_shards)
-            files.remove(os.path.join(directory, name))
-    empty = not files.list_names(directory)
-    if is_new and empty and not files.is_remote(directory):
-        os.rmdir(directory)
+def _split(config, name, sources, class_names):
+    return source_writer.split_of_list(
+        config.output_dir,
+        name,
+        sources,
+        num_shards=config.num_shards,
+        encode=source_writer.encode_jpeg(config.image_size),
+        settings={
+            "source": "image_folder",
+            "holdout_fraction": config.holdout_fraction,
+            "image_size": config.image_size,
+            "num_files": len(sources),
+            "files_digest": source_writer.digest(sources),
+        },
+        class_names=class_names,
+    )
 
 
 def find_classes(config):
@@ -224,7 +180,7 @@ def find_sources(directory, class_names):
         class_names: Class names in label order; None for unlabeled.
 
     Returns:
-        List of `Source`. It holds names, not images.
+        List of `source_writer.Source`. It holds names, not images.
 
     Raises:
         FileNotFoundError: There is no file.
@@ -243,12 +199,12 @@ def find_sources(directory, class_names):
         size = _size(entry)
         if size is None:
             dropped = "dropped:broken_link"
-        sources.append(Source(key, entry.path, size, label, dropped))
+        sources.append(
+            source_writer.Source(key, entry.path, size, label, dropped)
+        )
     if not sources:
         raise FileNotFoundError(f"--input_dir={directory}: no files in it.")
-    return sorted(
-        sources, key=lambda s: (hashing.hash64(s.key, salt=_ORDER_SALT), s.key)
-    )
+    return source_writer.sort_by_hash(sources, _ORDER_SALT)
 
 
 def _walk(directory, follow_links=True):
@@ -270,67 +226,6 @@ def _size(entry):
 
 def _is_held_out(source, fraction):
     return hashing.hash_fraction(source.key, salt=_HOLDOUT_SALT) < fraction
-
-
-def _write_split(config, split, sources, class_names):
-    num_shards = config.num_shards or -(-len(sources) // IMAGES_PER_SHARD) or 1
-    writer = shard_writer.ShardedWriter(
-        config.output_dir,
-        split,
-        num_shards,
-        kind="unlabeled" if class_names is None else "labeled",
-        config={
-            "source": "image_folder",
-            "holdout_fraction": config.holdout_fraction,
-            "image_size": config.image_size,
-            "num_files": len(sources),
-            "files_digest": _digest(sources),
-        },
-        num_classes=None if class_names is None else len(class_names),
-        class_names=class_names,
-    )
-    bounds = [n * len(sources) // num_shards for n in range(num_shards + 1)]
-    pending = writer.pending
-    meter = progress.Progress(
-        f"{split} images",
-        total=len(sources),
-        done=len(sources) - sum(bounds[n + 1] - bounds[n] for n in pending),
-    )
-    for number in pending:
-        members = sources[bounds[number] : bounds[number + 1]]
-        with writer.open_shard(number, num_input=len(members)) as shard:
-            _write_shard(shard, members, config.image_size, meter)
-    return writer.finish()
-
-
-def _digest(sources):
-    digest = hashlib.blake2b(digest_size=8)
-    for source in sources:
-        digest.update(b"%s\0%d\0" % (source.key, source.size or 0))
-    return digest.hexdigest()
-
-
-def _write_shard(shard, sources, image_size, meter):
-    # Imported here, so that --help and finished runs need no TensorFlow.
-    from data_prep import image_encoding, records
-
-    def encode(source):
-        if source.dropped:
-            return None, source.dropped
-        return image_encoding.to_jpeg(files.read_bytes(source.path), image_size)
-
-    # Pillow releases the interpreter's lock while it decodes.
-    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-        for source, (image, reason) in zip(sources, pool.map(encode, sources)):
-            shard.count(reason)
-            if image is not None and source.label is None:
-                shard.write(records.unlabeled_example(image, source.key))
-            elif image is not None:
-                example = records.labeled_example(
-                    image, source.label, source.key
-                )
-                shard.write(example, source.label)
-            meter.advance()
 
 
 def define_flags(flag_values):
@@ -357,7 +252,8 @@ def define_flags(flag_values):
     group.integer(
         "num_shards",
         None,
-        f"Number of shards; without it, one for {IMAGES_PER_SHARD} images.",
+        "Number of shards; without it, one for "
+        f"{source_writer.IMAGES_PER_SHARD} images.",
         lower_bound=1,
     )
     group.float(
@@ -378,23 +274,10 @@ def define_flags(flag_values):
     )
 
 
-def config_from_flags(flag_values):
-    """Returns the `ImageFolderConfig` the flags ask for."""
-    names = [field.name for field in dataclasses.fields(ImageFolderConfig)]
-    return ImageFolderConfig(**{n: flag_values[n].value for n in names})
-
-
 def main(flag_values):
     """Writes the shards as the flags say."""
-    manifests = write(config_from_flags(flag_values))
-    for split, manifest in manifests.items():
-        logging.info(
-            "%s: %d records in %d shards; %s",
-            split,
-            manifest.total_records,
-            manifest.num_shards,
-            ", ".join(f"{k}: {v}" for k, v in manifest.counters.items()),
-        )
+    config = source_writer.config_from_flags(ImageFolderConfig, flag_values)
+    source_writer.log_manifests(write(config))
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ ALLOWED = {
         "absl",
         "google",  # protobuf
         "numpy",
+        "scipy",
         "sklearn",
         "tensorflow",
         "tensorflow_datasets",

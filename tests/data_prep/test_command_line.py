@@ -190,6 +190,7 @@ def test_help_wraps_and_shows_defaults_and_choices():
 
 MODULES_WITHOUT_TENSORFLOW = (
     "balancing",
+    "cifar10",
     "class_names",
     "command_line",
     "digits",
@@ -199,10 +200,18 @@ MODULES_WITHOUT_TENSORFLOW = (
     "hashing",
     "image_encoding",
     "image_folder",
+    "imagenet",
+    "jft",
     "prediction_inputs",
     "progress",
     "shard_writer",
     "shards",
+    "source_writer",
+    "svhn",
+    "tar_index",
+    "tfds_dataset",
+    "yfcc100m",
+    "yfcc100m_metadata",
 )
 
 

@@ -5,7 +5,14 @@ import os
 import pytest
 from absl import flags
 
-from data_prep import files, image_encoding, image_folder, shards, validation
+from data_prep import (
+    files,
+    image_encoding,
+    image_folder,
+    shards,
+    source_writer,
+    validation,
+)
 from tests.data_prep import corpus
 
 
@@ -346,12 +353,18 @@ def _flags(**values):
     return flag_values
 
 
+def _config_of(flag_values):
+    return source_writer.config_from_flags(
+        image_folder.ImageFolderConfig, flag_values
+    )
+
+
 @pytest.mark.parametrize("name", NON_DEFAULT)
 def test_no_flag_is_dead(name):
     changed = _flags(**{name: NON_DEFAULT[name]})
-    default = image_folder.config_from_flags(_flags())
-    assert default == image_folder.ImageFolderConfig("in", "out")
-    assert image_folder.config_from_flags(changed) != default
+    default = image_folder.ImageFolderConfig("in", "out")
+    assert _config_of(_flags()) == default
+    assert _config_of(changed) != default
 
 
 def test_every_flag_is_tried():

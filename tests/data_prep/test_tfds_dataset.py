@@ -1,10 +1,12 @@
 """Tests of reading prepared data sets of tensorflow_datasets."""
 
+import os
+
 import pytest
 import tensorflow as tf
 
 from data_prep import tfds_dataset
-from tests.data_prep import tfds_sets
+from tests.data_prep import source_checks, tfds_sets
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -54,3 +56,110 @@ def test_a_split_is_taken_as_it_is_written():
 def test_what_is_not_there_is_named(name, split, kind, message):
     with pytest.raises(kind, match=message):
         tfds_dataset.open_labeled(name, split)
+
+
+def _config(output_dir, **changes):
+    settings = {"name": "three_shades", "split": "test", "num_shards": 3}
+    return tfds_dataset.TfdsConfig(
+        output_dir=str(output_dir), **{**settings, **changes}
+    )
+
+
+def test_a_data_set_becomes_labeled_shards_of_the_same_files(tmp_path):
+    manifest = tfds_dataset.write(_config(tmp_path))["test"]
+    assert manifest.num_records == (13, 13, 14)
+    assert manifest.class_names == ("0", "1", "2")
+    assert manifest.counters == {"kept": 40}
+    rows = source_checks.rows(tmp_path, "test")
+    elements, _, _ = tfds_dataset.open_labeled("three_shades", "test")
+    assert [
+        (row["image/encoded"][0], row["image/class/label"][0] - 1)
+        for row in rows.values()
+    ] == [tuple(row.values()) for row in elements.as_numpy_iterator()]
+    # Where it lies in the prepared files identifies an image.
+    assert list(rows)[0].startswith("three_shades-test.tfrecord-00000-of-")
+
+
+def test_labels_can_be_left_out_and_part_of_a_split_taken(tmp_path):
+    config = _config(
+        tmp_path,
+        split="test[10:30]",
+        output_split="extra",
+        unlabeled=True,
+        image_size=2,
+        num_shards=None,
+    )
+    manifest = tfds_dataset.write(config)["extra"]
+    assert (manifest.kind, manifest.num_records) == ("unlabeled", (20,))
+    assert manifest.counters == {"converted:png": 20}
+    row = list(source_checks.rows(tmp_path, "extra").values())[0]
+    assert "image/class/label" not in row
+    assert tf.io.decode_jpeg(row["image/encoded"][0]).shape == (2, 2, 3)
+
+
+def test_images_without_labels_are_counted_or_taken_unlabeled(tmp_path):
+    config = _config(tmp_path / "labeled", name="half_labeled")
+    manifest = tfds_dataset.write(config)["test"]
+    assert manifest.counters == {"dropped:no_label": 20, "kept": 20}
+    assert (manifest.label_min, manifest.label_max) == (1, 3)
+    config = _config(tmp_path / "b", name="half_labeled", unlabeled=True)
+    assert tfds_dataset.write(config)["test"].counters == {"kept": 40}
+
+
+def test_a_killed_run_continues_to_the_same_bytes(tmp_path, monkeypatch):
+    source_checks.check_restart(
+        tfds_dataset.write,
+        _config("any", num_shards=6),
+        tmp_path,
+        monkeypatch,
+        fail_at=22,
+    )
+
+
+def test_a_deleted_shard_alone_is_written_again(tmp_path):
+    tfds_dataset.write(_config(tmp_path))
+    before = source_checks.content(tmp_path)
+    os.remove(tmp_path / "test-00001-of-00003")
+    tfds_dataset.write(_config(tmp_path))
+    assert source_checks.content(tmp_path) == before
+
+
+def test_a_data_set_without_images_is_refused(tmp_path):
+    config = _config(tmp_path / "out", name="only_text", unlabeled=True)
+    with pytest.raises(ValueError, match="an `image`. Received: text"):
+        tfds_dataset.write(config)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"name": ""}, "--name is needed"),
+        ({"split": None}, "--split is needed"),
+        ({"output_dir": ""}, "--output_dir is needed"),
+        ({"split": "a[:1]"}, r"--output_split is needed for --split=a\[:1\]"),
+        ({"num_shards": 0}, "`num_shards` must be >= 1. Received: 0"),
+        ({"image_size": 0}, "`image_size` must be >= 1. Received: 0"),
+    ],
+)
+def test_bad_configs_are_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        tfds_dataset.TfdsConfig(
+            **{"name": "n", "split": "s", "output_dir": "o", **changes}
+        )
+
+
+def test_no_flag_is_dead():
+    source_checks.check_flags(
+        tfds_dataset,
+        tfds_dataset.TfdsConfig,
+        {
+            "name": {"name": "other"},
+            "split": {"split": "other"},
+            "output_dir": {"output_dir": "other"},
+            "output_split": {"output_split": "other"},
+            "unlabeled": {"unlabeled": True},
+            "image_size": {"image_size": 7},
+            "num_shards": {"num_shards": 7},
+        },
+    )

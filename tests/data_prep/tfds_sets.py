@@ -37,6 +37,14 @@ class ThreeShades(tfds.core.GeneratorBasedBuilder):
             yield index, {"image": image, "label": index % NUM_CLASSES}
 
 
+class HalfLabeled(ThreeShades):
+    """The same, but every other image has no class, as in some test splits."""
+
+    def _generate_examples(self):
+        for index, example in super()._generate_examples():
+            yield index, {**example, **({"label": -1} if index % 2 else {})}
+
+
 class OnlyText(ThreeShades):
     """No images."""
 
@@ -51,8 +59,8 @@ class OnlyText(ThreeShades):
 
 @contextlib.contextmanager
 def prepared(folder):
-    """Prepares both in a folder, where `tfds.builder` finds them."""
-    for builder in (ThreeShades, OnlyText):
+    """Prepares them in a folder, where `tfds.builder` finds them."""
+    for builder in (ThreeShades, HalfLabeled, OnlyText):
         builder(data_dir=str(folder)).download_and_prepare()
     tfds.core.add_data_dir(str(folder))
     try:
