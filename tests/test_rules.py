@@ -21,6 +21,7 @@ ALLOWED = {
         "PIL",
         "absl",
         "google",  # protobuf
+        "matplotlib",
         "numpy",
         "scipy",
         "sklearn",
@@ -33,7 +34,6 @@ ALLOWED = {
         "autoaugment",
         "data_prep",
         "efficientnet",
-        "matplotlib",
         "numpy",
         "tensorflow",
     },

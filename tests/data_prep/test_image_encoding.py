@@ -244,3 +244,24 @@ def test_pixels_of_unknown_range_are_refused(mode):
         assert convert(data.getvalue()) == (None, "dropped:no_integers")
     reason = image_encoding.describe_reason("dropped:no_integers")
     assert reason == "pixels that are not 8 or 16 bits"
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "P", "RGBA"])
+def test_decoding_gives_the_pixels_in_rgb(mode):
+    data = corpus.image_bytes(0, "PNG", mode)
+    image, reason = image_encoding.decode(data)
+    assert (image.mode, reason) == ("RGB", "decoded")
+    expected = Image.open(io.BytesIO(data)).convert("RGB")
+    assert image.tobytes() == expected.tobytes()
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"", "dropped:empty"),
+        (b"text", "dropped:not_image"),
+        (corpus.image_bytes(0)[:-40], "dropped:undecodable"),
+    ],
+)
+def test_decoding_says_why_there_are_no_pixels(data, reason):
+    assert image_encoding.decode(data) == (None, reason)
