@@ -1,26 +1,37 @@
 """The teacher labels the unlabeled shards.
 
 Images are clean, at the teacher's own resolution, and the teacher computes
-with its averaged weights and without noise.
+with its averaged weights and without noise. `labelling_stream.py` says how
+images reach it, `labelling_output.py` what is written.
 
 Source: noisystudent `predict_label.py`; paper, Algorithm 1, step 2.
 """
 
 import dataclasses
 import os
+import time
 from typing import Optional
 
 import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from data_prep import files, progress, records, shard_writer, shards
+from data_prep import (
+    files,
+    prob_storage,
+    progress,
+    records,
+    shard_writer,
+    shards,
+)
 from efficientnet import checkpoint_archive
 from noisy_student import (
     checkpoints,
-    input_pipeline,
+    labelling_output,
+    labelling_stream,
     models,
     preprocessing,
+    workers,
 )
 from noisy_student import config as config_lib
 
@@ -31,8 +42,8 @@ class PredictConfig:
 
     Attributes:
         model: The teacher.
-        checkpoint: Its weights; see `checkpoints.load_weights` for them and
-            the last two.
+        checkpoint: Its weights; see `checkpoints.load_weights` for them,
+            `use_ema` and `head`.
         input_dir: Directory of the unlabeled shards.
         split: Prefix of their names.
         output_dir: Directory of the prediction shards.
@@ -42,6 +53,11 @@ class PredictConfig:
         shard_ids: Which shards to label, tuple of int; None labels all.
         info_dir: Directory that gets the count of each shard's images, as
             `output_dir` does; None writes it there alone.
+        num_workers: Workers that share each shard, image by image.
+        worker: Which of them this is, from 0.
+        reassign: Whether the images are written, too, with their new labels,
+            under the names of the shards they come from.
+        storage: How the distributions are stored.
     """
 
     model: config_lib.ModelConfig
@@ -54,39 +70,79 @@ class PredictConfig:
     head: str = "load"
     shard_ids: Optional[tuple] = None
     info_dir: Optional[str] = None
+    num_workers: int = 1
+    worker: int = 0
+    reassign: bool = False
+    storage: prob_storage.ProbStorage = prob_storage.DEFAULT
 
     def __post_init__(self):
         if self.batch_size < 1:
             raise ValueError(
                 f"`batch_size` must be >= 1. Received: {self.batch_size}."
             )
+        if self.reassign and self.num_workers > 1:
+            raise ValueError(
+                "`num_workers` must be 1 with `reassign`. Received: "
+                f"{self.num_workers}."
+            )
+        self.storage.check_classes(self.model.num_classes)
 
 
 def predict(config, strategy):
-    """Writes one prediction shard per unlabeled shard; skips finished ones.
+    """Writes one labeled shard per image shard; skips finished ones.
+
+    Several hosts of one strategy take the shards in blocks, one each.
 
     Args:
         config: `PredictConfig`.
         strategy: `tf.distribute` strategy.
 
     Returns:
-        The `shards.Manifest` of the prediction shards; None while some are
-        pending that are not among `shard_ids`.
+        The `shards.Manifest` of what was written; None while some is pending
+        that is not among `shard_ids` or another worker's, and for all hosts
+        but the first.
 
     Raises:
         FileNotFoundError: If shards or checkpoint are missing.
         ValueError: If a shard of `shard_ids` is not there, the checkpoint does
-            not fit the model, or the output directory holds predictions of
-            another run.
+            not fit the model, an image cannot be decoded, or the output
+            directory holds what another run wrote.
     """
     inputs = shards.list_shards(config.input_dir, config.split)
     prefix = checkpoint_archive.find(config.checkpoint)
-    writer = shard_writer.ShardedWriter(
+    writer = _open_writer(config, prefix, inputs)
+    own = _own_shards(config, strategy, len(inputs))
+    pending = sorted(own.intersection(writer.pending))
+    # All hosts build the network together, or none of them.
+    if sum(workers.gather(strategy, len(pending))):
+        with strategy.scope():
+            teacher = models.load(
+                config.model, prefix, use_ema=config.use_ema, head=config.head
+            )
+        with workers.together(strategy):
+            _label(config, strategy, teacher, writer, own, pending)
+    with workers.together(strategy):
+        if config.info_dir is not None and not config.reassign:
+            _copy_counts(config, own, len(inputs))
+        if not workers.is_chief(strategy):
+            return None
+        if left := writer.unfinished:
+            logging.info(
+                "%d of %d shards are left to others.", len(left), len(inputs)
+            )
+            return None
+        return writer.finish()
+
+
+def _open_writer(config, prefix, inputs):
+    return shard_writer.ShardedWriter(
         config.output_dir,
         config.split,
         len(inputs),
-        kind="prediction",
+        kind="pseudo_labeled" if config.reassign else "prediction",
         num_classes=config.model.num_classes,
+        num_workers=config.num_workers,
+        worker=config.worker,
         config={
             "model": config_lib.to_dict(config.model),
             "checkpoint": prefix,
@@ -95,96 +151,107 @@ def predict(config, strategy):
             "head": config.head,
             "input_dir": config.input_dir,
             "images": files.fingerprint(inputs),
+            "storage": config.storage.settings(),
         },
     )
-    wanted = _wanted_shards(config, len(inputs))
-    if pending := wanted.intersection(writer.pending):
-        with strategy.scope():
-            teacher = models.load(
-                config.model, prefix, use_ema=config.use_ema, head=config.head
-            )
-        forward = _make_forward(teacher, strategy)
-        _label_shards(config, strategy, forward, inputs, writer, pending)
-    if config.info_dir is not None:
-        _copy_counts(config, wanted, len(inputs))
-    if left := writer.pending:
-        logging.info(
-            "%d of %d shards are left to others.", len(left), len(inputs)
-        )
-        return None
-    return writer.finish()
 
 
-def _wanted_shards(config, num_shards):
-    """Returns the set of the shards' indices that are to be labeled."""
+def _own_shards(config, strategy, num_shards):
+    """Returns the set of the shards' indices that this host labels."""
     wanted = set(range(num_shards))
-    if config.shard_ids is None:
-        return wanted
-    if unknown := set(config.shard_ids) - wanted:
-        raise ValueError(
-            f"`shard_ids` must be below {num_shards}, the number of shards. "
-            f"Received: {min(unknown)}."
-        )
-    return set(config.shard_ids)
+    if config.shard_ids is not None:
+        if unknown := set(config.shard_ids) - wanted:
+            raise ValueError(
+                f"`shard_ids` must be below {num_shards}, the number of "
+                f"shards. Received: {min(unknown)}."
+            )
+        wanted = set(config.shard_ids)
+    # In blocks, so that images that follow each other share batches.
+    blocks = np.array_split(sorted(wanted), workers.count(strategy))
+    return set(blocks[workers.index(strategy)].tolist())
 
 
 def _copy_counts(config, indices, num_shards):
     for index in indices:
-        name = shards.info_name(index, num_shards)
+        name = shards.info_name(index, num_shards, config.worker)
         count = files.read_json(os.path.join(config.output_dir, name))
         path = os.path.join(config.info_dir, name)
         files.write_json(path, count, indent=None)
 
 
-def _label_shards(config, strategy, forward, inputs, writer, pending):
-    done = len(inputs) - len(writer.pending)
-    meter = progress.Progress("label", total=len(pending) + done, done=done)
-    for index in sorted(pending):
-        probs = _label_shard(config, strategy, forward, inputs[index])
-        keys = _keys(inputs[index])
-        with writer.open_shard(index, num_input=len(keys)) as shard:
-            for key, row in zip(keys, probs):
-                shard.write(records.prediction_example(row, key))
-            shard.count("labeled", len(keys))
-        meter.advance()
+def _label(config, strategy, teacher, writer, own, pending):
+    paths, counts = records.count_shards(config.input_dir, config.split)
+    parts = labelling_stream.divide(
+        paths, counts, config.num_workers, config.worker
+    )
+    total = sum(parts[index].num_images for index in own)
+    num_pending = sum(parts[index].num_images for index in pending)
+    labelling_output.log_size(config, paths, total)
+    if not pending:
+        return
+    stream = labelling_stream.ImageStream(
+        parts=tuple(parts[index] for index in pending),
+        view=preprocessing.eval_view(config.model),
+        batch_size=local_batch_size(strategy, config.batch_size),
+        num_workers=config.num_workers,
+        worker=config.worker,
+        keep_records=config.reassign,
+    )
+    waiting = labelling_stream.Waiting()
+    started = time.perf_counter()
+    labelling_output.write(
+        config,
+        writer,
+        stream.parts,
+        stream.rows(make_forward(teacher, strategy), waiting),
+        progress.Progress(
+            "images labeled", total=total, done=total - num_pending
+        ),
+    )
+    logging.info(
+        "Labelling waited for images in %.1f %% of its time.",
+        100 * waiting.seconds / (time.perf_counter() - started),
+    )
 
 
-def _make_forward(teacher, strategy):
+def local_batch_size(strategy, batch_size):
+    """Returns the images of one step on this host.
+
+    Args:
+        strategy: `tf.distribute` strategy.
+        batch_size: Images per step over all replicas; rounded up to a
+            multiple of them.
+    """
+    replicas = strategy.num_replicas_in_sync
+    return -(-batch_size // replicas) * (replicas // workers.count(strategy))
+
+
+def make_forward(teacher, strategy):
+    """Returns the function that labels a batch of this host.
+
+    Args:
+        teacher: `tf.keras.Model`, built under the strategy.
+        strategy: `tf.distribute` strategy.
+
+    Returns:
+        images [b, h, w, 3] -> list of tensors, the replicas' probs float32
+        [n, num_classes] in the order of the images.
+    """
+    replicas = strategy.num_replicas_in_sync // workers.count(strategy)
+
     def probs_of(images):
         logits = tf.cast(teacher(images, training=False), tf.float32)
         return tf.nn.softmax(logits)
 
     @tf.function(autograph=False)
-    def per_replica(batch):
-        return strategy.run(probs_of, args=(batch["images"],))
+    def per_replica(images):
+        return strategy.run(probs_of, args=(images,))
 
-    def forward(batch):
-        parts = strategy.experimental_local_results(per_replica(batch))
-        return np.concatenate([part.numpy() for part in parts])
+    def forward(images):
+        parts = iter([images] if replicas == 1 else tf.split(images, replicas))
+        distributed = strategy.experimental_distribute_values_from_function(
+            lambda context: next(parts)
+        )
+        return strategy.experimental_local_results(per_replica(distributed))
 
     return forward
-
-
-def _label_shard(config, strategy, forward, shard):
-    """Returns float32 [images of the shard, num_classes]."""
-    batches = input_pipeline.distribute_eval_batches(
-        strategy,
-        [shard],
-        preprocessing.eval_view(config.model),
-        parse=records.parse_unlabeled,
-        batch_size=config.batch_size,
-    )
-    parts = [forward(batch) for batch in batches]
-    return np.concatenate(parts)[: records.count_records(shard)]
-
-
-def _keys(shard):
-    """Returns the keys of a shard's images, bytes, in order."""
-    dataset = tf.data.TFRecordDataset(shard).map(
-        lambda serialized: records.parse_unlabeled(serialized)["key"],
-        num_parallel_calls=tf.data.AUTOTUNE,
-    )
-    return [
-        key or records.default_key(shard, index)
-        for index, key in enumerate(dataset.as_numpy_iterator())
-    ]

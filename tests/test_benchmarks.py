@@ -10,7 +10,9 @@ import pytest
 import tensorflow as tf
 
 from benchmarks import model as model_benchmark
+from benchmarks import predict as predict_benchmark
 from benchmarks import train_step as train_step_benchmark
+from data_prep import records
 
 ROOT = pathlib.Path(__file__).parent.parent
 
@@ -112,3 +114,30 @@ def test_a_step_is_printed_with_its_ratio(capsys):
         r"\(middle half 2\.000 to 2\.000, 2 runs\)\n",
         capsys.readouterr().out,
     )
+
+
+def test_labelling_is_compared_with_its_parts():
+    # Ten images: 0.1 s of decoding, 0.9 s of computing, 0.5 s on two cores.
+    turn = [[0.1, 0.1, 0], [0.5, 0.9, 0], [0.625, 1.25, 0], [0.5, 1.0, 0.01]]
+    lines = predict_benchmark.describe(np.array([turn, turn]), 10).splitlines()
+    assert [line.split(":")[-1].split()[0] for line in lines] == [
+        "10",
+        "90",
+        "16",
+        "125",
+        "0.8",
+        "1.25",
+        "2",
+    ]
+
+
+def test_labelling_is_measured_on_shards_of_all_images(tmp_path, monkeypatch):
+    monkeypatch.setattr(predict_benchmark, "_IMAGES_PER_SHARD", 3)
+    paths = predict_benchmark.write_shards([b"a", b"bc"], str(tmp_path), 7)
+    keys = [
+        records.unpack_image(serialized)[1]
+        for path in paths
+        for serialized in tf.data.TFRecordDataset(path).as_numpy_iterator()
+    ]
+    assert len(paths) == 3
+    assert sorted(keys) == [b"%d" % number for number in range(7)]
