@@ -11,7 +11,6 @@ import os
 import numpy as np
 
 from data_prep import (
-    counting,
     files,
     prediction_inputs,
     prediction_table,
@@ -196,7 +195,7 @@ def _read_tables(tables):
 
 def _read_prediction_records(image_path, prediction_paths, num_classes):
     rows = []
-    reader = counting.read_predictions(prediction_paths)
+    reader = prediction_inputs.read_predictions(prediction_paths)
     for index, serialized in enumerate(reader):
         where = f"{prediction_paths[0]!r}: prediction {index}: "
         values = validation.check_record(
