@@ -123,6 +123,11 @@ class ShardedWriter:
         return os.path.join(self._directory, name)
 
     @property
+    def num_shards(self):
+        """Shards of the whole set."""
+        return self._num_shards
+
+    @property
     def pending(self):
         """Tuple of the indices of shards that are not complete yet."""
         names = set(files.list_names(self._directory))

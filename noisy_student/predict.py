@@ -79,9 +79,33 @@ def predict(config, strategy):
             not fit the model, or the output directory holds predictions of
             another run.
     """
+    writer = open_writer(config)
+    wanted = _wanted_shards(config, writer.num_shards)
+    if pending := wanted.intersection(writer.pending):
+        _label_shards(Labeller(config, strategy), writer, pending)
+    if config.info_dir is not None:
+        _copy_counts(config, wanted, writer.num_shards)
+    if left := writer.pending:
+        logging.info(
+            "%d of %d shards are left to others.", len(left), writer.num_shards
+        )
+        return None
+    return writer.finish()
+
+
+def open_writer(config):
+    """Returns the `shard_writer.ShardedWriter` of a labelling run.
+
+    Args:
+        config: `PredictConfig`.
+
+    Raises:
+        FileNotFoundError: If shards or checkpoint are missing.
+        ValueError: If the output directory holds predictions of another run.
+    """
     inputs = shards.list_shards(config.input_dir, config.split)
     prefix = checkpoint_archive.find(config.checkpoint)
-    writer = shard_writer.ShardedWriter(
+    return shard_writer.ShardedWriter(
         config.output_dir,
         config.split,
         len(inputs),
@@ -97,22 +121,47 @@ def predict(config, strategy):
             "images": files.fingerprint(inputs),
         },
     )
-    wanted = _wanted_shards(config, len(inputs))
-    if pending := wanted.intersection(writer.pending):
+
+
+class Labeller:
+    """A teacher that is loaded, and labels shards one after the other.
+
+    Args:
+        config: `PredictConfig`.
+        strategy: `tf.distribute` strategy.
+    """
+
+    def __init__(self, config, strategy):
         with strategy.scope():
             teacher = models.load(
-                config.model, prefix, use_ema=config.use_ema, head=config.head
+                config.model,
+                checkpoint_archive.find(config.checkpoint),
+                use_ema=config.use_ema,
+                head=config.head,
             )
-        forward = _make_forward(teacher, strategy)
-        _label_shards(config, strategy, forward, inputs, writer, pending)
-    if config.info_dir is not None:
-        _copy_counts(config, wanted, len(inputs))
-    if left := writer.pending:
-        logging.info(
-            "%d of %d shards are left to others.", len(left), len(inputs)
-        )
-        return None
-    return writer.finish()
+        self._config = config
+        self._strategy = strategy
+        self._inputs = shards.list_shards(config.input_dir, config.split)
+        self._forward = _make_forward(teacher, strategy)
+
+    def write_shard(self, writer, index):
+        """Writes the predictions for image shard `index`.
+
+        Args:
+            writer: From `open_writer`.
+            index: int, one of its pending shards.
+
+        Returns:
+            int, the images labeled.
+        """
+        path = self._inputs[index]
+        probs = _label_shard(self._config, self._strategy, self._forward, path)
+        keys = _keys(path)
+        with writer.open_shard(index, num_input=len(keys)) as shard:
+            for key, row in zip(keys, probs):
+                shard.write(records.prediction_example(row, key))
+            shard.count("labeled", len(keys))
+        return len(keys)
 
 
 def _wanted_shards(config, num_shards):
@@ -136,16 +185,11 @@ def _copy_counts(config, indices, num_shards):
         files.write_json(path, count, indent=None)
 
 
-def _label_shards(config, strategy, forward, inputs, writer, pending):
-    done = len(inputs) - len(writer.pending)
+def _label_shards(labeller, writer, pending):
+    done = writer.num_shards - len(writer.pending)
     meter = progress.Progress("label", total=len(pending) + done, done=done)
     for index in sorted(pending):
-        probs = _label_shard(config, strategy, forward, inputs[index])
-        keys = _keys(inputs[index])
-        with writer.open_shard(index, num_input=len(keys)) as shard:
-            for key, row in zip(keys, probs):
-                shard.write(records.prediction_example(row, key))
-            shard.count("labeled", len(keys))
+        labeller.write_shard(writer, index)
         meter.advance()
 
 
