@@ -2,8 +2,8 @@
 
 Everything is decided from one table row per image: its class, the teacher's
 confidence and a hash of its key. Tables come shard by shard; what is held at a
-time is one of them and the class table. No decision depends on the order or the
-sharding of the images.
+time is a few of them and tables of all classes. No decision depends on the
+order or the sharding of the images. Nothing here reads or writes a file.
 
 Source: paper, Section 4.1 ("exact"); noisystudent `filter_unlabel.py`
 ("binned").
@@ -13,16 +13,31 @@ import dataclasses
 
 import numpy as np
 
-from data_prep import hashing
+from data_prep import confidence_bins, hashing, rank_search
 
 SELECTIONS = ("exact", "binned")
-TABLE_DTYPE = np.dtype(
-    [("label", "<i4"), ("confidence", "<f4"), ("hash", "<u8")]
-)
-BIN_EDGES = np.array([k / 100.0 for k in range(101)])
 
-_DIGIT_BITS = 8
 _ALL_ONES = np.uint64(0xFFFFFFFFFFFFFFFF)
+_HALF = np.uint64(32)
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """What is known of the images of a shard, in its order.
+
+    Attributes:
+        label: int [images], the predicted class of each, 0-based; like the
+            others, None where the column was not read.
+        confidence: float32 [images], its probability, from 0 to 2.
+        hash: uint64 [images], `prediction_table.hash_of` its key.
+    """
+
+    label: np.ndarray = None
+    confidence: np.ndarray = None
+    hash: np.ndarray = None
+
+    def __len__(self):
+        return len(self.hash if self.label is None else self.label)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,8 +53,11 @@ class BalanceConfig:
         min_threshold: Least confidence, in [0, 1]; on the grid for "binned".
         max_prob: Largest confidence; rounding lets a softmax exceed 1.
         upsample: Whether images of classes with too few are duplicated.
+        use_top: Whether the most confident are taken; else all from
+            `min_threshold` up have the same chance.
         use_all: Keep one copy of every image from `min_threshold` to
             `max_prob`.
+        seed: Seeds what is left to chance, by hash.
     """
 
     selection: str = "exact"
@@ -47,7 +65,9 @@ class BalanceConfig:
     min_threshold: float = 0.0
     max_prob: float = 2.0
     upsample: bool = True
+    use_top: bool = True
     use_all: bool = False
+    seed: int = 0
 
     def __post_init__(self):
         if self.selection not in SELECTIONS:
@@ -69,53 +89,91 @@ class BalanceConfig:
                 f"`max_prob` must be > `min_threshold`. Received: "
                 f"{self.max_prob}, {self.min_threshold}."
             )
-        if self.selection == "binned" and self.min_threshold not in BIN_EDGES:
+        grid = confidence_bins.HUNDREDTHS
+        if self.selection == "binned" and self.min_threshold not in grid:
             raise ValueError(
                 "`min_threshold` must be a multiple of 0.01 for "
                 f"`selection='binned'`. Received: {self.min_threshold}."
             )
 
+    def chance(self, hashes):
+        """Returns uint64 hashes that decide what is left to chance."""
+        return hashing.mix(hashes, salt=f"filter/{self.seed}".encode())
 
-def histogram(table, num_classes):
-    """Counts images by class and confidence.
+    def bins(self, num_classes):
+        """Returns the `ConfidenceBins` that `choose` wants counts in."""
+        return confidence_bins.ConfidenceBins(
+            num_classes, self.min_threshold, self.max_prob
+        )
+
+
+def flat_bins(table, bins):
+    """Returns int64 [images], class * len(bins) + bin of each image.
 
     Args:
-        table: `TABLE_DTYPE` [images].
+        table: `Table`; its hashes are not used.
+        bins: `confidence_bins.ConfidenceBins`.
+    """
+    index = bins.index(table.confidence)
+    index += table.label.astype(np.int64) * len(bins)
+    return index
+
+
+def histogram(table, num_classes, bins):
+    """Counts images by class and confidence; counts of tables can be added.
+
+    Args:
+        table: `Table`; its hashes are not used.
         num_classes: int.
+        bins: `confidence_bins.ConfidenceBins`.
 
     Returns:
-        int64 [num_classes, 101]; bin k holds confidences from k / 100 to below
-        (k + 1) / 100, the last one all from 1 up.
-
-    Quirk:
-        Confidences are float32 and the edges float64, so that one stored as
-        float32(0.29) lies below 0.29. Kept: the original's counts follow it.
+        int64 [num_classes, bins].
     """
-    confidence = table["confidence"].astype(np.float64)
-    bins = np.searchsorted(BIN_EDGES, confidence, side="right") - 1
-    flat = table["label"].astype(np.int64) * len(BIN_EDGES) + bins
-    counts = np.bincount(flat, minlength=num_classes * len(BIN_EDGES))
-    return counts.reshape(num_classes, len(BIN_EDGES))
+    counts = np.bincount(
+        flat_bins(table, bins), minlength=num_classes * len(bins)
+    )
+    return counts.reshape(num_classes, len(bins))
 
 
-def choose(config, counts, read_tables):
+def eligible(config, table):
+    """Returns bool [images]: confidence in [min_threshold, max_prob]."""
+    low = confidence_bins.first_bits(config.min_threshold)
+    high = confidence_bins.first_bits(config.max_prob, above=True)
+    bits = confidence_bins.bits_of(table.confidence)
+    return (bits >= np.uint32(low)) & (bits < np.uint32(high))
+
+
+def choose(config, counts, map_tables):
     """Decides what to keep of every class.
 
     Args:
         config: `BalanceConfig`.
-        counts: int64 [num_classes, 101], `histogram` of the whole corpus.
-        read_tables: Function without arguments that returns an iterator over
-            the tables of all shards, in order; called once per pass.
+        counts: int64 [num_classes, bins], `histogram` of the whole corpus, in
+            `config.bins(num_classes)`.
+        map_tables: Function of a function (`Table`, int shard) -> result that
+            returns an iterator over the results for all tables, in any order;
+            called once per pass.
 
     Returns:
         A plan: `plan.copies(table, shard)` gives int64 [images], the copies of
-        each image of a shard, and `plan.thresholds(lowest)` float64
-        [num_classes], given the least confidence kept of each class;
-        `plan.totals` int64 [num_classes], different images from there up.
+        each image of a shard, `plan.thresholds()` float64 [num_classes] the
+        least confidence kept of each class, `plan.totals` int64 [num_classes]
+        the different images from there up, `plan.arrays()` what
+        `restore_plan` makes the plan of again.
     """
+    bins = config.bins(len(counts))
     if config.selection == "binned":
-        return BinnedPlan(config, *bin_thresholds(config, counts))
-    return _choose_exact(config, len(counts), read_tables)
+        return BinnedPlan(
+            config, *bin_thresholds(config, bins.hundredths(counts))
+        )
+    return _choose_exact(config, counts, bins, map_tables)
+
+
+def restore_plan(config, arrays):
+    """Returns the plan that `arrays` of the same rule was taken from."""
+    kind = BinnedPlan if config.selection == "binned" else ExactPlan
+    return kind(config, **arrays)
 
 
 def bin_thresholds(config, counts):
@@ -123,7 +181,7 @@ def bin_thresholds(config, counts):
 
     Args:
         config: `BalanceConfig`.
-        counts: int64 [num_classes, 101], from `histogram`.
+        counts: int64 [num_classes, 101], in hundredths.
 
     Returns:
         (float64 [num_classes] thresholds, int64 [num_classes] images at or
@@ -133,43 +191,55 @@ def bin_thresholds(config, counts):
     Quirk:
         Bins count up to the edge below `max_prob`, images are kept up to
         `max_prob` itself.
+
+    Source:
+        noisystudent `filter_unlabel.py:get_threshold`.
     """
-    first = int(np.searchsorted(BIN_EDGES, config.min_threshold))
-    last = int(np.searchsorted(BIN_EDGES, config.max_prob)) - 1
+    edges = confidence_bins.HUNDREDTHS
+    first = int(np.searchsorted(edges, config.min_threshold))
+    last = int(np.searchsorted(edges, config.max_prob)) - 1
     # at_least[c, j] counts class c from edge first + j up.
     usable = counts[:, first : last + 1]
     at_least = usable[:, ::-1].cumsum(axis=1)[:, ::-1]
     enough = at_least >= config.num_image
-    if config.use_all:
+    if config.use_all or not config.use_top:
         enough = np.zeros_like(enough)
     # The number of edges with enough images, less one, is the last of them.
     chosen = np.maximum(enough.sum(axis=1) - 1, 0)
     totals = np.take_along_axis(at_least, chosen[:, None], axis=1)[:, 0]
-    return BIN_EDGES[first + chosen], totals
+    return edges[first + chosen], totals
 
 
-class BinnedPlan:
+class _Plan:
+    """A rule and arrays of all classes."""
+
+    def arrays(self):
+        """Returns dict of the arrays by name."""
+        names = [field.name for field in dataclasses.fields(self)]
+        return {name: getattr(self, name) for name in names[1:]}
+
+
+@dataclasses.dataclass(frozen=True)
+class BinnedPlan(_Plan):
     """Every image at or above its class's threshold, thinned by hash.
 
-    Args:
+    Attributes:
         config: `BalanceConfig`.
-        thresholds: float64 [num_classes].
+        lowest: float64 [num_classes], thresholds on the grid.
         totals: int64 [num_classes], images at or above them.
     """
 
-    def __init__(self, config, thresholds, totals):
-        self._thresholds = thresholds
-        self.totals = totals
-        self._config = config
+    config: BalanceConfig
+    lowest: np.ndarray
+    totals: np.ndarray
 
-    def thresholds(self, lowest):
+    def thresholds(self):
         """Returns the thresholds on the grid, whatever was kept."""
-        del lowest
-        return self._thresholds
+        return self.lowest
 
     def expected_copies(self):
         """Returns float64 [num_classes], expected copies of a kept image."""
-        config = self._config
+        config = self.config
         if config.use_all:
             return np.ones(len(self.totals))
         expected = config.num_image / np.maximum(self.totals, 1)
@@ -178,186 +248,166 @@ class BinnedPlan:
     def copies(self, table, shard):
         """Returns int64 [images], floor or ceiling of the expected copies."""
         del shard  # What happens to an image depends on its key alone.
-        label = table["label"]
-        confidence = table["confidence"].astype(np.float64)
+        label = table.label
+        confidence = table.confidence.astype(np.float64)
         expected = self.expected_copies()[label]
         whole = np.floor(expected)
-        extra = hashing.to_fraction(table["hash"]) < expected - whole
-        kept = confidence >= self._thresholds[label]
-        kept &= confidence <= self._config.max_prob
-        return np.where(kept, whole + extra, 0).astype(np.int64)
-
-
-def eligible(config, table):
-    """Returns bool [images]: confidence in [min_threshold, max_prob]."""
-    confidence = table["confidence"].astype(np.float64)
-    return (confidence >= config.min_threshold) & (
-        confidence <= config.max_prob
-    )
-
-
-def _choose_exact(config, num_classes, read_tables):
-    available = np.zeros(num_classes, np.int64)
-    for table in read_tables():
-        labels = table["label"][eligible(config, table)]
-        available += np.bincount(labels, minlength=num_classes)
-    over_full = (available > config.num_image) & (not config.use_all)
-    base = np.ones(num_classes, np.int64)
-    extra = np.zeros(num_classes, np.int64)
-    if config.upsample and not config.use_all:
-        short = (available > 0) & ~over_full
-        base[short] = config.num_image // available[short]
-        extra[short] = config.num_image % available[short]
-    kept_cutoffs = _select_first(
-        np.where(over_full, config.num_image, 0),
-        lambda: _ranked(config, read_tables, _confidence_order),
-    )
-    extra_cutoffs = _select_first(
-        extra, lambda: _ranked(config, read_tables, _hash_order)
-    )
-    return ExactPlan(
-        config=config,
-        totals=np.where(over_full, config.num_image, available),
-        base=base,
-        over_full=over_full,
-        kept_cutoffs=kept_cutoffs,
-        has_extra=extra > 0,
-        extra_cutoffs=extra_cutoffs,
-    )
+        chance = hashing.to_fraction(self.config.chance(table.hash))
+        kept = confidence >= self.lowest[label]
+        kept &= confidence <= self.config.max_prob
+        return np.where(kept, whole + (chance < expected - whole), 0).astype(
+            np.int64
+        )
 
 
 @dataclasses.dataclass(frozen=True)
-class ExactPlan:
+class ExactPlan(_Plan):
     """The most confident images of full classes, all of the others.
 
     Attributes:
         config: `BalanceConfig`.
         totals: int64 [num_classes], different images kept.
         base: int64 [num_classes], copies of every kept image.
+        extra: int64 [num_classes], images with one more copy.
         over_full: bool [num_classes], classes that are cut.
-        kept_cutoffs: uint64 [num_classes, words], last image kept of those, in
-            the order of confidence, then hash.
-        has_extra: bool [num_classes], classes with one more copy of some.
-        extra_cutoffs: uint64 [num_classes, words], last image with one more
-            copy, in the order of hashes.
+        kept_cutoffs: uint64 [num_classes, 3], last image kept of those, in the
+            order of confidence (without `use_top`, of chance), then chance.
+        extra_cutoffs: uint64 [num_classes, 3], last image with one more copy,
+            in the order of chance.
     """
 
     config: BalanceConfig
     totals: np.ndarray
     base: np.ndarray
+    extra: np.ndarray
     over_full: np.ndarray
     kept_cutoffs: np.ndarray
-    has_extra: np.ndarray
     extra_cutoffs: np.ndarray
 
-    def thresholds(self, lowest):
-        """Returns `lowest` for the classes that are cut, the minimum else."""
-        return np.where(self.over_full, lowest, self.config.min_threshold)
+    def thresholds(self):
+        """Returns the confidence of the last image kept, or the minimum."""
+        least = np.full(len(self.totals), self.config.min_threshold)
+        if not self.config.use_top:
+            return least
+        bits = ~(self.kept_cutoffs[:, 0] >> _HALF).astype(np.uint32)
+        cut = self.over_full
+        least[cut] = bits[cut].view(np.float32)
+        return least
 
     def copies(self, table, shard):
         """Returns int64 [images], the copies of each image of a shard."""
-        label = table["label"]
-        kept = eligible(self.config, table)
-        rank = _confidence_order(table, shard)
-        kept &= ~self.over_full[label] | _at_most(
-            rank, self.kept_cutoffs[label]
+        label = table.label
+        rows = np.flatnonzero(eligible(self.config, table))
+        kept = self._is_within(
+            table, shard, rows, self.over_full, self.kept_cutoffs
         )
-        extra = self.has_extra[label] & _at_most(
-            _hash_order(table, shard), self.extra_cutoffs[label]
-        )
-        return np.where(kept, self.base[label] + extra, 0)
+        rows = rows[kept]
+        copies = np.zeros(len(table), np.int64)
+        copies[rows] = self.base[label[rows]]
+        some = rows[self.extra[label[rows]] > 0]
+        words = (*_by_chance(self.config, table, some), _position(some, shard))
+        copies[some] += _at_most(words, self.extra_cutoffs[label[some]])
+        return copies
+
+    def _is_within(self, table, shard, rows, asked, cutoffs):
+        within = np.ones(len(rows), bool)
+        cut = np.flatnonzero(asked[table.label[rows]])
+        order = _kept_order(self.config)
+        words = order(self.config, table, rows[cut])
+        words = (*words, _position(rows[cut], shard))
+        within[cut] = _at_most(words, cutoffs[table.label[rows[cut]]])
+        return within
 
 
-def _confidence_order(table, shard):
-    """Returns uint64 [images, 3]: most confident first, then by hash."""
-    # Bits of non-negative floats are ordered as the floats; + 0.0 turns the
-    # negative zero into the positive one.
-    bits = (table["confidence"] + np.float32(0)).view(np.uint32)
+def _choose_exact(config, counts, bins, map_tables):
+    accepted = counts[:, bins.accepted]
+    available = accepted.sum(axis=1)
+    over_full = (available > config.num_image) & (not config.use_all)
+    base = np.ones_like(available)
+    extra = np.zeros_like(available)
+    if config.upsample and not config.use_all:
+        short = (available > 0) & ~over_full
+        base[short] = config.num_image // available[short]
+        extra[short] = config.num_image % available[short]
+    kept_search = _kept_search(config, accepted, over_full, bins)
+    extra_search = _chance_search(config, extra, available)
+    rank_search.search_all([kept_search, extra_search], map_tables)
+    return ExactPlan(
+        config=config,
+        totals=np.where(over_full, config.num_image, available),
+        base=base,
+        extra=extra,
+        over_full=over_full,
+        kept_cutoffs=kept_search.cutoffs,
+        extra_cutoffs=extra_search.cutoffs,
+    )
+
+
+def _kept_search(config, accepted, over_full, bins):
+    """Returns the search for the last image kept of each class that is cut."""
+    wanted = np.where(over_full, config.num_image, 0)
+    if not config.use_top:
+        return _chance_search(config, wanted, accepted.sum(axis=1))
+    at_least = accepted[:, ::-1].cumsum(axis=1)[:, ::-1]
+    enough = (at_least >= np.maximum(wanted, 1)[:, None]).sum(axis=1)
+    index = np.maximum(enough - 1, 0)
+    here = np.take_along_axis(accepted, index[:, None], axis=1)[:, 0]
+    above = np.take_along_axis(at_least, index[:, None], axis=1)[:, 0] - here
+    first, last = (
+        (~bits).astype(np.uint64) << _HALF
+        for bits in (
+            bins.last_bits(bins.accepted.start + index),
+            bins.starts[bins.accepted.start + index],
+        )
+    )
+    return rank_search.RankSearch(
+        wanted=np.where(over_full, wanted - above, 0),
+        inside=here,
+        low=first,
+        high=last | (_ALL_ONES >> _HALF),
+        words=lambda table, rows: _by_confidence(config, table, rows),
+        accepted=lambda table: eligible(config, table),
+    )
+
+
+def _chance_search(config, wanted, available):
+    return rank_search.RankSearch(
+        wanted=wanted,
+        inside=available,
+        low=np.zeros(len(wanted), np.uint64),
+        high=np.full(len(wanted), _ALL_ONES),
+        words=lambda table, rows: _by_chance(config, table, rows),
+        accepted=lambda table: eligible(config, table),
+    )
+
+
+def _kept_order(config):
+    return _by_confidence if config.use_top else _by_chance
+
+
+def _by_confidence(config, table, rows):
+    """Returns two words, uint64 [rows]: most confident first, then chance."""
+    bits = confidence_bins.bits_of(table.confidence[rows])
+    chance = config.chance(table.hash[rows])
     # Half the hash fills the first word, which leaves few ties to the others.
-    high = (~bits).astype(np.uint64) << np.uint64(32)
-    first = high | (table["hash"] >> np.uint64(32))
-    return np.stack([first, table["hash"], _position(table, shard)], axis=1)
+    return (~bits).astype(np.uint64) << _HALF | chance >> _HALF, chance
 
 
-def _hash_order(table, shard):
-    """Returns uint64 [images, 2]: lowest hash first."""
-    return np.stack([table["hash"], _position(table, shard)], axis=1)
+def _by_chance(config, table, rows):
+    """Returns two words, uint64 [rows], for the order of chance."""
+    chance = config.chance(table.hash[rows])
+    return chance, chance
 
 
-def _position(table, shard):
-    # Tells records with equal keys apart.
-    return np.arange(len(table), dtype=np.uint64) + np.uint64(shard << 40)
+def _position(rows, shard):
+    # Tells records with equal hashes apart.
+    return rows.astype(np.uint64) + np.uint64(shard << 40)
 
 
-def _ranked(config, read_tables, order):
-    for shard, table in enumerate(read_tables()):
-        mask = eligible(config, table)
-        yield table["label"][mask], order(table, shard)[mask]
-
-
-def _select_first(wanted, read_ranked):
-    """Finds the n-th key of each class in ascending order, by radix.
-
-    Args:
-        wanted: int64 [num_classes], n; 0 for classes without a question.
-        read_ranked: Function without arguments that returns an iterator over
-            (int labels [images], uint64 keys [images, words]); called once per
-            digit until every class is decided.
-
-    Returns:
-        uint64 [num_classes, words]: exactly n keys of a class are <= its row.
-    """
-    num_words = next(iter(read_ranked()))[1].shape[1]
-    cutoffs = np.full((len(wanted), num_words), _ALL_ONES)
-    remaining = wanted.copy()
-    undecided = wanted > 0
-    for word in range(num_words):
-        for shift in range(64 - _DIGIT_BITS, -1, -_DIGIT_BITS):
-            if not undecided.any():
-                return cutoffs
-            counts = np.zeros((len(wanted), 1 << _DIGIT_BITS), np.int64)
-            for labels, keys in read_ranked():
-                _count_digits(
-                    counts, labels, keys, cutoffs, undecided, word, shift
-                )
-            at_most = counts.cumsum(axis=1)
-            digits = (at_most < remaining[:, None]).sum(axis=1)
-            digits[~undecided] = 0
-            inside = np.take_along_axis(counts, digits[:, None], axis=1)[:, 0]
-            below = np.take_along_axis(at_most, digits[:, None], axis=1)[:, 0]
-            remaining = np.where(
-                undecided, remaining - below + inside, remaining
-            )
-            _set_digit(cutoffs[:, word], digits, shift, undecided)
-            # The whole bin is taken: the bits that follow may be anything.
-            undecided &= inside != remaining
-    return cutoffs
-
-
-def _count_digits(counts, labels, keys, cutoffs, undecided, word, shift):
-    """Adds the next digits of the keys that agree with the cutoffs so far."""
-    mask = undecided[labels]
-    for previous in range(word):
-        mask &= keys[:, previous] == cutoffs[labels, previous]
-    if shift + _DIGIT_BITS < 64:
-        above = np.uint64(shift + _DIGIT_BITS)
-        mask &= keys[:, word] >> above == cutoffs[labels, word] >> above
-    digits = (keys[mask, word] >> np.uint64(shift)).astype(np.int64)
-    digits &= (1 << _DIGIT_BITS) - 1
-    flat = labels[mask].astype(np.int64) * counts.shape[1] + digits
-    counts += np.bincount(flat, minlength=counts.size).reshape(counts.shape)
-
-
-def _set_digit(words, digits, shift, where):
-    mask = np.uint64(((1 << _DIGIT_BITS) - 1) << shift)
-    placed = digits.astype(np.uint64) << np.uint64(shift)
-    words[where] = (words & ~mask | placed)[where]
-
-
-def _at_most(keys, bounds):
-    """Returns bool [images]: whether keys [images, words] <= bounds."""
-    result = np.ones(len(keys), bool)
-    for word in reversed(range(keys.shape[1])):
-        key, bound = keys[:, word], bounds[:, word]
-        result = (key < bound) | ((key == bound) & result)
+def _at_most(words, bounds):
+    """Returns bool [images]: whether words, a tuple, are <= bounds' columns."""
+    result = np.ones(len(bounds), bool)
+    for column in reversed(range(bounds.shape[1])):
+        word, bound = words[column], bounds[:, column]
+        result = (word < bound) | ((word == bound) & result)
     return result

@@ -1,202 +1,263 @@
-"""First stage of filtering: one table row per image, one file per shard.
+"""First stage of filtering: the tables, and the images of each class counted.
 
-The prediction shards, large because each record holds a whole distribution, are
-read once; every later decision reads the small tables.
+Labelling writes a table beside each prediction shard. Where there is none, the
+prediction shards, large because each record holds a whole distribution, are
+read once into tables of the same form; every later decision reads tables only.
 """
 
+import collections
+import concurrent.futures
 import dataclasses
-import io
 import itertools
 import os
 
 import numpy as np
 
-from data_prep import balancing, files, hashing, progress, records, shards
+from data_prep import (
+    balancing,
+    files,
+    prediction_table,
+    progress,
+    rank_search,
+)
 
 _BATCH = 256
+_LARGEST_CONFIDENCE = 2
 
 
-def check_inputs(config, inputs):
-    """Checks, without reading images, that predictions fit their shards.
+@dataclasses.dataclass(frozen=True)
+class Tables:
+    """The tables of all shards, read as often as they are asked for.
+
+    Attributes:
+        paths: Tuple (shard) of tuples (worker) of files. With w workers, image
+            i is row i // w of worker i % w.
+        num_workers: Threads that read.
+    """
+
+    paths: tuple
+    num_workers: int = 1
+
+    def read(self, shard, columns=prediction_table.COLUMNS):
+        """Returns the `balancing.Table` of a shard, with some of its columns.
+
+        Raises:
+            ValueError: A file is damaged or no table; names it.
+        """
+        parts = [
+            prediction_table.read(path, columns) for path in self.paths[shard]
+        ]
+        joined = parts[0] if len(parts) == 1 else _interleave(parts)
+        return balancing.Table(**dict(zip(columns, joined)))
+
+    def map(self, function, columns=prediction_table.COLUMNS):
+        """Yields function(table, shard) for all shards, in their order.
+
+        No more tables are held than a few for each thread.
+        """
+        with concurrent.futures.ThreadPoolExecutor(self.num_workers) as pool:
+            waiting = collections.deque()
+            for shard in range(len(self.paths)):
+                waiting.append(
+                    pool.submit(self._apply, function, shard, columns)
+                )
+                if len(waiting) > self.num_workers:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+
+    def _apply(self, function, shard, columns):
+        return function(self.read(shard, columns), shard)
+
+
+def _interleave(parts):
+    """Joins the columns of workers who took images by turns."""
+    num_rows = sum(len(part[0]) for part in parts)
+    joined = []
+    for columns in zip(*parts):
+        column = np.empty(num_rows, np.result_type(*columns))
+        for worker, values in enumerate(columns):
+            column[worker :: len(parts)] = values
+        joined.append(column)
+    return joined
+
+
+def check_columns(label, confidence, num_classes, where):
+    """Checks that classes and confidences can be what they are said to be.
+
+    Args:
+        label: int [images].
+        confidence: float [images].
+        num_classes: int.
+        where: str, file and so on, for the message.
+
+    Raises:
+        ValueError: A class is outside 0..num_classes - 1, or a confidence is
+            negative, above 2 or NaN.
+    """
+    if not len(label):
+        return
+    if label.min() < 0 or label.max() >= num_classes:
+        raise ValueError(
+            f"{where}: classes must be in 0..{num_classes - 1}. Received: "
+            f"{label.min()}..{label.max()}."
+        )
+    # Written so that NaN fails too.
+    valid = (confidence >= 0) & (confidence <= _LARGEST_CONFIDENCE)
+    if not valid.all():
+        raise ValueError(
+            f"{where}: confidences must be in [0, {_LARGEST_CONFIDENCE}]. "
+            f"Received: {confidence[~valid][0]} for image "
+            f"{int(np.argmin(valid))}."
+        )
+
+
+def histogram(tables, num_classes, bins):
+    """Counts the images of all tables by class and confidence.
+
+    Args:
+        tables: `Tables`.
+        num_classes: int.
+        bins: `confidence_bins.ConfidenceBins`.
+
+    Returns:
+        int64 [num_classes, bins], as `balancing.histogram`.
+
+    Raises:
+        ValueError: A table holds what no prediction can be; names the file.
+    """
+
+    def flat_bins(table, shard):
+        where = repr(tables.paths[shard][0])
+        check_columns(table.label, table.confidence, num_classes, where)
+        return balancing.flat_bins(table, bins)
+
+    counter = rank_search.FlatCounter(num_classes * len(bins))
+    for indices in tables.map(flat_bins, columns=("label", "confidence")):
+        counter.add(indices)
+    return counter.total().reshape(num_classes, len(bins))
+
+
+def make_tables(config, inputs, shard_ids):
+    """Writes the tables that are missing for some shards.
 
     Args:
         config: `filter_unlabel.FilterConfig`.
         inputs: `prediction_inputs.PredictionInputs`.
+        shard_ids: Iterable of int, the shards.
 
     Raises:
-        FileNotFoundError: The count beside a prediction shard is missing.
-        ValueError: A shard is truncated, counts disagree, or distributions do
-            not have `num_label_classes` entries; names the file.
+        ValueError: A prediction is malformed; names file and record.
     """
-    num_shards = len(inputs.images)
-    for index, image in enumerate(inputs.images):
-        workers = inputs.predictions[index]
-        total = 0
-        for worker, path in enumerate(workers):
-            count = records.count_records(path)
-            info = shards.info_name(index, num_shards, worker)
-            _check_info(os.path.join(config.info_dir, info), path, count)
-            _check_classes(path, count, config.num_label_classes)
-            total += count
-        num_images = records.count_records(image)
-        if total != num_images:
-            raise ValueError(
-                f"{image!r} holds {num_images} images, but there are {total} "
-                f"predictions in {', '.join(map(repr, workers))}."
-            )
-
-
-def _check_info(info_path, path, count):
-    if not files.exists(info_path):
-        raise FileNotFoundError(
-            f"{info_path!r} is missing: the labelling of {path!r} has not "
-            "been finished."
+    missing = [
+        (shard, worker, path)
+        for shard in shard_ids
+        for worker, path in enumerate(
+            table_paths(inputs, config.prelim_stats_dir)[shard]
         )
-    stated = files.read_json(info_path).get("image_num")
-    if stated != count:
-        raise ValueError(
-            f"{path!r} holds {count} predictions, but {info_path!r} says "
-            f"{stated}."
-        )
+        if not files.exists(path)
+    ]
+    meter = progress.Progress("prediction files counted", total=len(missing))
+    for shard, worker, path in missing:
+        columns = read_columns(inputs, shard, worker, config.num_label_classes)
+        prediction_table.write(path, **columns)
+        meter.advance()
 
 
-def _check_classes(path, count, num_classes):
-    if not count:
-        return
-    probs = records.unpack_prediction(next(records.read_records(path)))[0]
-    if len(probs) != num_classes:
-        raise ValueError(
-            f"{path!r} holds distributions over {len(probs)} classes. "
-            f"Received: --num_label_classes={num_classes}."
-        )
-
-
-def read_predictions(paths):
-    """Yields serialized predictions in the order of the image shard.
+def table_paths(inputs, folder):
+    """Returns tuple (shard) of tuples (worker) of the files of all tables.
 
     Args:
-        paths: Prediction files of one shard, one per worker. Image i is record
-            i // w of worker i % w, as each of w workers takes every w-th image.
+        inputs: `prediction_inputs.PredictionInputs`.
+        folder: Where the tables lie that labelling did not write.
     """
-    readers = [records.read_records(path) for path in paths]
-    for reader in itertools.cycle(readers):
-        serialized = next(reader, None)
-        if serialized is None:
-            return
-        yield serialized
+    return tuple(
+        tuple(_table_path(prediction, folder) for prediction in workers)
+        for workers in inputs.predictions
+    )
 
 
-def count_shard(image_path, prediction_paths, num_classes, *, salt):
-    """Reads the predictions for one shard into its table.
+def _table_path(prediction, folder):
+    beside = prediction_table.path_beside(prediction)
+    if files.exists(beside):
+        return beside
+    return os.path.join(folder, os.path.basename(beside))
+
+
+def read_columns(inputs, shard, worker, num_classes):
+    """Reads a prediction file into the columns of its table.
 
     Args:
-        image_path: Image shard; names the images whose predictions lack a key.
-        prediction_paths: Its prediction files, one per worker.
+        inputs: `prediction_inputs.PredictionInputs`.
+        shard: int.
+        worker: int, which of the shard's prediction files.
         num_classes: int.
-        salt: bytes for `hashing.hash64`.
 
     Returns:
-        `balancing.TABLE_DTYPE` [images].
+        dict of the columns, as `prediction_table.write` takes them.
 
     Raises:
         records.RecordError: A prediction is malformed; names file and index.
     """
-    parts = [np.empty(0, balancing.TABLE_DTYPE)]
-    reader = read_predictions(prediction_paths)
+    # Imported here: where there are tables, deciding needs no TensorFlow.
+    from data_prep import records
+
+    workers = inputs.predictions[shard]
+    image_path, path = inputs.images[shard], workers[worker]
+    columns = {name: [] for name in prediction_table.COLUMNS}
+    reader = records.read_records(path)
     first = 0
     while batch := list(itertools.islice(reader, _BATCH)):
-        parsed = records.parse_prediction(batch, num_classes)
+        where = f"{path!r}: predictions {first} to {first + len(batch) - 1}"
+        parsed = _parse(batch, num_classes, where)
         label = parsed["label"].numpy()
         probs = parsed["probs"].numpy()
-        where = f"{prediction_paths[0]!r}: predictions {first} to "
-        where += f"{first + len(batch) - 1}: "
         _check_predictions(label, probs, where)
-        rows = np.empty(len(batch), balancing.TABLE_DTYPE)
-        rows["label"] = label
-        rows["confidence"] = np.take_along_axis(probs, label[:, None], 1)[:, 0]
-        rows["hash"] = [
-            hashing.hash64(
-                key or records.default_key(image_path, first + i), salt=salt
+        columns["label"].append(label)
+        columns["confidence"].append(
+            np.take_along_axis(probs, label[:, None], 1)[:, 0]
+        )
+        keys = (
+            key
+            or records.default_key(
+                image_path, (first + i) * len(workers) + worker
             )
             for i, key in enumerate(parsed["key"].numpy().tolist())
-        ]
-        parts.append(rows)
+        )
+        columns["hash"].append(
+            np.array([prediction_table.hash_of(key) for key in keys], np.uint64)
+        )
         first += len(batch)
-    return np.concatenate(parts)
+    empty = np.empty(0, np.int64)
+    return {
+        name: np.concatenate(parts) if parts else empty
+        for name, parts in columns.items()
+    }
+
+
+def _parse(batch, num_classes, where):
+    from data_prep import records
+
+    try:
+        return records.parse_prediction(batch, num_classes)
+    except records.tf.errors.InvalidArgumentError as error:
+        raise records.RecordError(
+            f"{where}: not all are predictions over {num_classes} classes: "
+            f"{error.message}"
+        ) from error
 
 
 def _check_predictions(label, probs, where):
+    from data_prep import records
+
     num_classes = probs.shape[1]
     if label.min() < 0 or label.max() >= num_classes:
         raise records.RecordError(
-            f"{where}field {records.PREDICTED_CLASS!r} must be in "
+            f"{where}: field {records.PREDICTED_CLASS!r} must be in "
             f"0..{num_classes - 1}. Received: {label.min()}..{label.max()}."
         )
     # Written so that NaN fails too.
     if not (probs >= 0).all():
         raise records.RecordError(
-            f"{where}field {records.PROBS!r} holds a negative value or NaN."
+            f"{where}: field {records.PROBS!r} holds a negative value or NaN."
         )
-
-
-def count(config, inputs):
-    """Writes the table of every shard that has none yet.
-
-    Args:
-        config: `filter_unlabel.FilterConfig`.
-        inputs: `prediction_inputs.PredictionInputs`.
-
-    Returns:
-        `Tables`.
-    """
-    num_shards = len(inputs.images)
-    paths = [
-        os.path.join(
-            config.prelim_stats_dir,
-            f"{shards.shard_name('counts', index, num_shards)}.npy",
-        )
-        for index in range(num_shards)
-    ]
-    pending = [i for i, path in enumerate(paths) if not files.exists(path)]
-    meter = progress.Progress(
-        "shards counted",
-        total=num_shards,
-        done=num_shards - len(pending),
-    )
-    for index in pending:
-        table = count_shard(
-            inputs.images[index],
-            inputs.predictions[index],
-            config.num_label_classes,
-            salt=config.salt,
-        )
-        buffer = io.BytesIO()
-        np.save(buffer, table)
-        files.write_bytes(paths[index], buffer.getvalue())
-        meter.advance()
-    return Tables(tuple(paths))
-
-
-@dataclasses.dataclass(frozen=True)
-class Tables:
-    """The tables of all shards, read one at a time.
-
-    Attributes:
-        paths: Tuple of files, in the order of the shards.
-    """
-
-    paths: tuple
-
-    def read(self, shard):
-        """Returns `balancing.TABLE_DTYPE` [images], the table of a shard."""
-        return np.load(io.BytesIO(files.read_bytes(self.paths[shard])))
-
-    def __iter__(self):
-        return (self.read(shard) for shard in range(len(self.paths)))
-
-    def histogram(self, num_classes):
-        """Returns `balancing.histogram` of all shards together."""
-        total = np.zeros((num_classes, len(balancing.BIN_EDGES)), np.int64)
-        for table in self:
-            total += balancing.histogram(table, num_classes)
-        return total

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import reprlib
+import shutil
 
 _SAMPLE_BYTES = 1 << 16
 # Class lists are too long for a message, paths are not.
@@ -203,6 +204,15 @@ def remove(path):
             _gfile().remove(os.fspath(path))
     elif os.path.lexists(path):
         os.remove(path)
+
+
+def remove_folder(path):
+    """Removes a folder and what is in it; none is no error."""
+    if is_remote(path):
+        if exists(path):
+            _gfile().rmtree(os.fspath(path))
+    else:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def describe_difference(before, now):

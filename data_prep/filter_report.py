@@ -1,12 +1,18 @@
 """What filtering keeps and drops, by class and by reason."""
 
-import collections
 import dataclasses
 import os
 
 import numpy as np
 
-from data_prep import balancing, files
+from data_prep import balancing, confidence_bins, duplicate_keys, files
+
+REASONS = (
+    "kept",
+    "dropped:low_confidence",
+    "dropped:above_max_prob",
+    "dropped:class_full",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,114 +65,182 @@ def report_from_json(values):
 def make_report(balance, plan, tables):
     """Applies a plan to the tables of all shards.
 
-    Where the input holds copies of an image, as the output of filtering does,
-    they are taken to lie in one shard, as filtering writes them.
-
     Args:
         balance: `balancing.BalanceConfig`.
         plan: From `balancing.choose`.
-        tables: Iterable of the tables of all shards, in order.
+        tables: `counting.Tables`.
 
     Returns:
         `FilterReport`.
     """
     num_classes = len(plan.totals)
-    totals = np.zeros((3, num_classes), np.int64)
-    lowest = np.full(num_classes, np.inf)
-    counters = collections.Counter()
-    num_unique = 0
-    for shard, table in enumerate(tables):
+
+    def count(table, shard):
         copies = plan.copies(table, shard)
-        counters.update(count_reasons(balance, table, copies))
-        label, kept = table["label"], copies > 0
-        num_unique += len(np.unique(table["hash"][kept]))
-        distinct = _first_of_each(table, kept)
-        for row, weights in zip(
-            totals, (balancing.eligible(balance, table), distinct, copies)
-        ):
-            row += np.bincount(label, weights, num_classes).astype(np.int64)
-        np.minimum.at(lowest, label[kept], table["confidence"][kept])
+        reason = reasons(balance, table, copies)
+        by_class = [
+            np.bincount(table.label, weights, num_classes)
+            for weights in (
+                balancing.eligible(balance, table),
+                copies > 0,
+                copies,
+            )
+        ]
+        return (
+            np.bincount(reason, minlength=len(REASONS)),
+            np.array(by_class, np.int64),
+        )
+
+    counted, totals = map(sum, zip(*tables.map(count)))
+    num_unique, kept = int(totals[1].sum()), totals[1]
+    if balance.use_all:
+        # Only here may records share a key.
+        num_unique, kept = duplicate_keys.distinct(
+            balance, tables, num_classes, int(counted.sum())
+        )
     return FilterReport(
-        num_input=sum(counters.values()),
+        num_input=int(counted.sum()),
         num_unique=num_unique,
         num_records=int(totals[2].sum()),
-        counters=dict(sorted(counters.items())),
+        counters=name_reasons(counted),
         classes=tuple(
             ClassReport(*map(int, row), threshold=float(threshold))
-            for row, threshold in zip(totals.T, plan.thresholds(lowest))
+            for *row, threshold in zip(
+                totals[0], kept, totals[2], plan.thresholds()
+            )
         ),
     )
 
 
-def _first_of_each(table, kept):
-    """Returns bool [images]: of the `kept`, one per class and key."""
-    rows = np.flatnonzero(kept)
-    _, first = np.unique(table[["label", "hash"]][rows], return_index=True)
-    distinct = np.zeros(len(table), bool)
-    distinct[rows[first]] = True
-    return distinct
-
-
-def count_reasons(balance, table, copies):
-    """Counts the images of a shard by what becomes of them.
+def reasons(balance, table, copies):
+    """Says what becomes of each image.
 
     Args:
         balance: `balancing.BalanceConfig`.
-        table: `balancing.TABLE_DTYPE` [images].
-        copies: int [images].
+        table: `balancing.Table`.
+        copies: int [images], what the plan makes of them.
 
     Returns:
-        dict reason -> int, only those that occur.
+        int64 [images], indices into `REASONS`.
     """
-    confidence = table["confidence"].astype(np.float64)
-    dropped = copies == 0
-    below = dropped & (confidence < balance.min_threshold)
-    above = dropped & (confidence > balance.max_prob)
-    reasons = {
-        "kept": ~dropped,
-        "dropped:low_confidence": below,
-        "dropped:above_max_prob": above,
-        "dropped:class_full": dropped & ~below & ~above,
-    }
-    return {
-        name: int(mask.sum()) for name, mask in reasons.items() if mask.any()
-    }
+    confidence = table.confidence.astype(np.float64)
+    return np.select(
+        [
+            copies > 0,
+            confidence < balance.min_threshold,
+            confidence > balance.max_prob,
+        ],
+        [0, 1, 2],
+        3,
+    )
 
 
-def write_stats(folder, counts, totals, report):
-    """Writes counts and thresholds under the original's names.
+def name_reasons(counted):
+    """Returns dict reason -> int, of counts by `REASONS`, without zeros."""
+    named = zip(REASONS, np.asarray(counted).tolist())
+    return {name: number for name, number in sorted(named) if number}
+
+
+def prelim_stats_path(folder, shard, worker):
+    """Returns where the counts of a prediction file lie, as in the original."""
+    return os.path.join(folder, f"prelim_stats_{shard:05d}_{worker}.json")
+
+
+def write_prelim_stats(path, table, num_classes):
+    """Writes the counts of a prediction file in the original's format.
 
     Args:
-        folder: Output folder.
-        counts: int64 [num_classes, 101], from `balancing.histogram`.
-        totals: int64 [num_classes], images from the thresholds up.
-        report: `FilterReport`.
+        path: Its file.
+        table: `balancing.Table` of the prediction file.
+        num_classes: int.
     """
-    edges = balancing.BIN_EDGES.tolist()
+    bins = confidence_bins.ConfidenceBins(num_classes)
+    counts = bins.hundredths(balancing.histogram(table, num_classes, bins))
+    present = np.flatnonzero(counts.any(axis=1)).tolist()
+    files.write_json(path, _with_edges(counts, present), indent=None)
+
+
+def write_counts(folder, counts):
+    """Writes the counts of the corpus in the original's format.
+
+    Args:
+        folder: Folder of the first stage.
+        counts: int64 [num_classes, 101], in hundredths.
+    """
     for name, table in (
         ("total_counts.json", counts),
         ("total_counts_sum.json", counts[:, ::-1].cumsum(axis=1)[:, ::-1]),
     ):
-        values = {
-            str(label): [list(pair) for pair in zip(edges, row.tolist())]
-            for label, row in enumerate(table)
-        }
+        values = _with_edges(table, range(len(table)))
         files.write_json(os.path.join(folder, name), values, indent=None)
+
+
+def _with_edges(counts, labels):
+    edges = confidence_bins.HUNDREDTHS.tolist()
+    return {
+        str(label): [list(pair) for pair in zip(edges, counts[label].tolist())]
+        for label in labels
+    }
+
+
+def write_thresholds(folder, plan):
+    """Writes the thresholds in the original's format.
+
+    Args:
+        folder: Output folder.
+        plan: From `balancing.choose`.
+    """
+    thresholds = plan.thresholds().tolist()
+    totals = plan.totals.tolist()
     files.write_json(
         os.path.join(folder, "threshold.json"),
         {
-            str(label): [row.threshold, int(totals[label])]
-            for label, row in enumerate(report.classes)
+            str(label): list(pair)
+            for label, pair in enumerate(zip(thresholds, totals))
         },
     )
+    num_image = plan.config.num_image
+    files.write_json(
+        os.path.join(folder, "num_image_across_cat.json"),
+        # The original's spelling.
+        {"num_image_acorss_cat": sum(min(n, num_image) for n in totals)},
+    )
+
+
+def write_shard_stats(folder, shard, task, labels):
+    """Writes the records of each class in an output shard.
+
+    Args:
+        folder: Output folder.
+        shard: int.
+        task: int, in the file's name.
+        labels: List of int, of the records.
+    """
+    path = os.path.join(folder, "stats", f"stats_{shard:05d}_{task}.json")
+    found, numbers = np.unique(np.array(labels, np.int64), return_counts=True)
+    counts = zip(map(str, found.tolist()), numbers.tolist())
+    files.write_json(path, dict(counts), indent=None)
+
+
+def write_final_stats(folder, report):
+    """Writes the records of each class in the output, in the original's format.
+
+    Args:
+        folder: Output folder.
+        report: `FilterReport`.
+    """
+    counts = {
+        str(label): row.copies
+        for label, row in enumerate(report.classes)
+        if row.copies
+    }
     files.write_json(
         os.path.join(folder, "stats", "final_stats.json"),
         {
-            "cat_count": {
-                str(label): row.copies
-                for label, row in enumerate(report.classes)
-                if row.copies
-            },
+            "cat_count": counts,
+            "cat_sorted_pairs": sorted(
+                map(list, counts.items()), key=lambda pair: -pair[1]
+            ),
             "total_cnt": report.num_records,
         },
     )

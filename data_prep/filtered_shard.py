@@ -1,43 +1,122 @@
-"""Last stage of filtering: the records of one output shard."""
+"""The records that filtering writes, and where each of them goes.
 
-from data_prep import counting, hashing, records
+The output is in one order over all its shards, that of a hash of key and copy;
+so it depends on neither the order nor the sharding of the input.
+"""
+
+import numpy as np
+
+from data_prep import hashing, prediction_inputs, prediction_table, records
+
+_HALF = np.uint64(32)
 
 
-def examples(image_path, prediction_paths, copies, *, salt):
-    """Returns the pseudo-labeled records of a shard, shuffled by hash.
+def output_order(hashes, copies, seed):
+    """Returns every copy of some images, with its place in the output's order.
+
+    Args:
+        hashes: uint64 [images], `prediction_table.hash_of` their keys.
+        copies: int [images], how many records each image gives.
+        seed: int, the rule's.
+
+    Returns:
+        (int64 [records] row of the image, uint64 [records] order), ascending
+        in the order.
+    """
+    rows = np.repeat(np.arange(len(copies)), copies)
+    # The copies of an image are numbered from 0.
+    ends = np.cumsum(copies)
+    number = np.arange(len(rows)) - np.repeat(ends - copies, copies)
+    order = order_of(np.asarray(hashes, np.uint64)[rows], seed, number)
+    ascending = np.lexsort((rows, order))
+    return rows[ascending], order[ascending]
+
+
+def order_of(hashes, seed, number=0):
+    """Returns uint64, the place in the output's order of copies of images.
+
+    Args:
+        hashes: uint64 array, `prediction_table.hash_of` the keys.
+        seed: int, the rule's.
+        number: int or int array, which copy; the first is 0.
+    """
+    salt = f"shuffle/{seed}".encode()
+    return hashing.mix(hashes, salt=salt, number=number)
+
+
+def output_shard(order, num_shards):
+    """Returns int64, the output shards of uint64 places in the order.
+
+    Shards are ranges of the order, ascending.
+    """
+    # The upper half is enough, and the product stays below 2**64.
+    scaled = (np.asarray(order, np.uint64) >> _HALF) * np.uint64(num_shards)
+    return (scaled >> _HALF).astype(np.int64)
+
+
+def make_record(image, prediction, default_key, where):
+    """Returns the pseudo-labeled record of an image.
+
+    Args:
+        image: bytes, the serialized record with the image.
+        prediction: bytes, the serialized prediction for it.
+        default_key: bytes, its key if neither has one.
+        where: str, file and index, for the message.
+
+    Returns:
+        (serialized record, label, key).
+
+    Raises:
+        records.RecordError: The two have different keys.
+    """
+    image_bytes, image_key = records.unpack_image(image)
+    probs, label, key = records.unpack_prediction(prediction)
+    if key and image_key and key != image_key:
+        raise records.RecordError(
+            f"{where} has the key {image_key!r}, but its prediction is for "
+            f"{key!r}."
+        )
+    key = image_key or key or default_key
+    example = records.pseudo_labeled_example(
+        image_bytes, label, probs[label], probs, key
+    )
+    return example, label, key
+
+
+def examples(image_path, prediction_paths, table, copies):
+    """Reads the records that a shard gives.
 
     Args:
         image_path: Image shard.
         prediction_paths: Its prediction files, one per worker.
+        table: `balancing.Table` of the shard.
         copies: int [images], how many records each image gives.
-        salt: bytes; seeds the order.
 
     Returns:
-        List of (serialized record, label). The copies of an image are equal.
+        dict row -> (serialized record, label), of images with copies.
 
     Raises:
-        records.RecordError: An image and its prediction have different keys.
+        records.RecordError: An image and its prediction have different keys,
+            or a prediction is not the one in the table; names the file.
     """
-    ordered = []
+    found = {}
     pairs = zip(
         records.read_records(image_path),
-        counting.read_predictions(prediction_paths),
+        prediction_inputs.read_predictions(prediction_paths),
     )
-    for index, (image, prediction) in enumerate(pairs):
-        if not copies[index]:
+    for row, (image, prediction) in enumerate(pairs):
+        if not copies[row]:
             continue
-        image_bytes, image_key = records.unpack_image(image)
-        probs, label, key = records.unpack_prediction(prediction)
-        if key and image_key and key != image_key:
-            raise records.RecordError(
-                f"{image_path!r}: record {index} has the key {image_key!r}, "
-                f"but its prediction in {prediction_paths[0]!r} is for {key!r}."
-            )
-        key = image_key or key or records.default_key(image_path, index)
-        example = records.pseudo_labeled_example(
-            image_bytes, label, probs[label], probs, key
+        where = f"{image_path!r}: record {row}"
+        example, label, key = make_record(
+            image, prediction, records.default_key(image_path, row), where
         )
-        for copy in range(copies[index]):
-            order = hashing.hash64(b"%s#%d" % (key, copy), salt=salt)
-            ordered.append((order, index, copy, example, label))
-    return [(example, label) for *_, example, label in sorted(ordered)]
+        expected = (table.label[row], table.hash[row])
+        if (label, prediction_table.hash_of(key)) != expected:
+            raise records.RecordError(
+                f"{where} has the prediction {label} and the key {key!r} in "
+                f"{prediction_paths[0]!r}, but the table of predictions says "
+                "otherwise. Delete the table, or label the shard anew."
+            )
+        found[row] = example, label
+    return found

@@ -1,6 +1,22 @@
-"""Decisions by hash: the same for any order, sharding or restart."""
+"""Decisions by hash: the same for any order, sharding or restart.
+
+A key is hashed once, without a seed; what is decided about it is decided by
+that hash mixed with a salt, the purpose of the decision and the seed. So tables
+of hashes serve every seed.
+"""
 
 import hashlib
+
+import numpy as np
+
+# Source: Steele, Lea, Flood, "Fast splittable pseudorandom number generators",
+# 2014: splitmix64, its increment and the constants of its finalizer.
+_INCREMENT = np.uint64(0x9E3779B97F4A7C15)
+_FINALIZER = (
+    (np.uint64(30), np.uint64(0xBF58476D1CE4E5B9)),
+    (np.uint64(27), np.uint64(0x94D049BB133111EB)),
+)
+_LAST_SHIFT = np.uint64(31)
 
 
 def hash64(key, *, salt):
@@ -16,6 +32,31 @@ def hash64(key, *, salt):
     """
     digest = hashlib.blake2b(key, digest_size=8, key=salt).digest()
     return int.from_bytes(digest, "big")
+
+
+def mix(hashes, *, salt, number=0):
+    """Returns hashes made anew for a decision, as splitmix64 makes them.
+
+    Each salt and number gives a permutation of the 64-bit numbers: hashes that
+    differ stay different.
+
+    Args:
+        hashes: uint64 array, `hash64` of keys.
+        salt: bytes, at most 64: the purpose of the decision and the seed.
+        number: int or uint64 array, which of several decisions about a key.
+
+    Returns:
+        uint64 array.
+    """
+    seed = np.uint64(hash64(b"", salt=salt))
+    # Overflow is meant: sums and products are those modulo 2**64.
+    with np.errstate(over="ignore"):
+        words = (
+            np.asarray(hashes, np.uint64) ^ seed
+        ) + _INCREMENT * np.asarray(number, np.uint64)
+        for shift, factor in _FINALIZER:
+            words = (words ^ (words >> shift)) * factor
+    return words ^ (words >> _LAST_SHIFT)
 
 
 def to_fraction(hashes):

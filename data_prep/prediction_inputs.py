@@ -19,6 +19,10 @@ class PredictionInputs:
     images: tuple
     predictions: tuple
 
+    def first(self, number):
+        """Returns the first shards alone; None takes all."""
+        return PredictionInputs(self.images[:number], self.predictions[:number])
+
     def settings(self):
         """Returns dict of digests that tell these inputs from others."""
         predictions = itertools.chain.from_iterable(self.predictions)
@@ -55,6 +59,24 @@ def find(input_dir, prediction_dir, split, num_shards=None):
     with _naming("prediction_dir", prediction_dir):
         found = shards.list_predictions(prediction_dir, split, len(images))
     return PredictionInputs(tuple(images), tuple(map(tuple, found)))
+
+
+def read_predictions(paths):
+    """Yields serialized predictions in the order of the image shard.
+
+    Args:
+        paths: Prediction files of one shard, one per worker. Image i is record
+            i // w of worker i % w, as each of w workers takes every w-th image.
+    """
+    # Imported here: finding files needs no TensorFlow.
+    from data_prep import records
+
+    readers = [records.read_records(path) for path in paths]
+    for reader in itertools.cycle(readers):
+        serialized = next(reader, None)
+        if serialized is None:
+            return
+        yield serialized
 
 
 @contextlib.contextmanager

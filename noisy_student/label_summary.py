@@ -139,14 +139,14 @@ def _first(examples, order):
 
 def _read_labels(work_dir, report, truth):
     """Yields the last round's labels as lists of `Example`."""
-    from data_prep import counting, prediction_inputs, records
+    from data_prep import prediction_inputs, records
 
     number = report["rounds"][-1]["round"]
     directory = run_dir.round_dir(work_dir, number, "labels")
     images_dir, split = _find_images(directory, report["unlabeled"]["split"])
     inputs = prediction_inputs.find(images_dir, directory, split)
     for shard, predictions in zip(inputs.images, inputs.predictions):
-        reader = enumerate(counting.read_predictions(predictions))
+        reader = enumerate(prediction_inputs.read_predictions(predictions))
         while batch := list(itertools.islice(reader, _BATCH)):
             indices, serialized = zip(*batch)
             parsed = records.parse_prediction(serialized, report["num_classes"])

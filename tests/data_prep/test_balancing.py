@@ -6,7 +6,13 @@ import json
 import numpy as np
 import pytest
 
-from data_prep import balancing, hashing
+from data_prep import (
+    balancing,
+    confidence_bins,
+    hashing,
+    prediction_table,
+    rank_search,
+)
 from tests import golden_data
 
 BalanceConfig = balancing.BalanceConfig
@@ -14,12 +20,28 @@ BalanceConfig = balancing.BalanceConfig
 
 def _table(rows):
     """Returns a table of (label, confidence, hash) rows."""
-    return np.array(rows, balancing.TABLE_DTYPE)
+    label, confidence, hashes = zip(*rows)
+    return balancing.Table(
+        np.array(label, np.uint16),
+        np.array(confidence, np.float32),
+        np.array(hashes, np.uint64),
+    )
+
+
+@pytest.fixture(name="chance_is_the_hash")
+def _chance_is_the_hash(monkeypatch):
+    """Leaves hashes as they are, so that results follow by hand."""
+    monkeypatch.setattr(hashing, "mix", lambda hashes, **_: hashes)
 
 
 def _copies(config, tables, num_classes):
-    counts = sum(balancing.histogram(t, num_classes) for t in tables)
-    plan = balancing.choose(config, counts, lambda: iter(tables))
+    bins = config.bins(num_classes)
+    counts = sum(balancing.histogram(t, num_classes, bins) for t in tables)
+    plan = balancing.choose(
+        config,
+        counts,
+        lambda function: (function(t, shard) for shard, t in enumerate(tables)),
+    )
     copies = [plan.copies(t, shard) for shard, t in enumerate(tables)]
     return np.concatenate(copies), plan
 
@@ -30,15 +52,17 @@ def test_the_most_confident_are_kept():
     copies, plan = _copies(config, [_table(rows)], 1)
     assert copies.tolist() == [0, 1, 0, 1]
     assert plan.totals.tolist() == [2]
-    assert plan.thresholds(np.array([0.8])).tolist() == [0.8]
+    assert plan.thresholds().tolist() == [np.float32(0.8)]
 
 
+@pytest.mark.usefixtures("chance_is_the_hash")
 def test_ties_go_to_the_lowest_hash():
     rows = [(0, 0.5, 7), (0, 0.5, 2**63), (0, 0.5, 3), (0, 0.9, 2**64 - 1)]
     copies, _ = _copies(BalanceConfig(num_image=2), [_table(rows)], 1)
     assert copies.tolist() == [0, 0, 1, 1]
 
 
+@pytest.mark.usefixtures("chance_is_the_hash")
 def test_hashes_that_agree_in_half_their_bits_are_told_apart():
     rows = [(0, 0.5, (5 << 32) + 9), (0, 0.5, (5 << 32) + 8)]
     copies, _ = _copies(BalanceConfig(num_image=1), [_table(rows)], 1)
@@ -53,6 +77,7 @@ def test_records_with_one_key_are_counted_apart():
     assert copies.tolist() == [2] * 3 + [1] * 7
 
 
+@pytest.mark.usefixtures("chance_is_the_hash")
 def test_classes_with_few_images_are_duplicated_to_the_number():
     rows = [(0, 0.9, 30), (0, 0.5, 10), (0, 0.7, 20), (1, 0.5, 1)]
     copies, _ = _copies(BalanceConfig(num_image=8), [_table(rows)], 2)
@@ -91,64 +116,140 @@ def test_both_bounds_of_the_confidence_are_inclusive():
 
 def _brute_force(config, table, num_classes):
     copies = np.zeros(len(table), int)
-    confidence = table["confidence"].astype(float)
+    confidence = table.confidence.astype(float)
+    chance = config.chance(table.hash)
     for label in range(num_classes):
         members = [
             i
-            for i in np.flatnonzero(table["label"] == label)
+            for i in np.flatnonzero(table.label == label)
             if config.min_threshold <= confidence[i] <= config.max_prob
         ]
-        members.sort(key=lambda i: (-confidence[i], table["hash"][i]))
-        if len(members) > config.num_image:
-            copies[members[: config.num_image]] = 1
+        members.sort(key=lambda i: (-confidence[i], chance[i]))
+        if not config.use_top:
+            members.sort(key=lambda i: chance[i])
+        if config.use_all:
+            copies[members] = 1
             continue
-        copies[members] = 1
-        if config.upsample and members:
-            members.sort(key=lambda i: table["hash"][i])
+        copies[members[: config.num_image]] = 1
+        if config.upsample and 0 < len(members) < config.num_image:
+            members.sort(key=lambda i: chance[i])
             for n in range(config.num_image - len(members)):
                 copies[members[n % len(members)]] += 1
     return copies
 
 
-@pytest.mark.parametrize("seed", range(40))
-def test_exact_equals_brute_force_for_any_order_and_sharding(seed):
-    rng = np.random.default_rng(seed)
+def _random_case(rng):
+    """Returns (rule, table, number of classes), with many ties."""
     num_images, num_classes = rng.integers(1, 300), rng.integers(1, 6)
-    table = np.empty(num_images, balancing.TABLE_DTYPE)
-    table["label"] = rng.integers(0, num_classes, num_images)
-    # Few different confidences, so that the cut often falls into a tie.
+    # Few different confidences, so that the cut often falls into a tie; or
+    # such as differ in their last bits.
     steps = rng.choice([3, 20, 10**6])
-    table["confidence"] = rng.integers(0, steps + 1, num_images) / steps
+    confidence = rng.integers(0, steps + 1, num_images) / steps
+    if rng.random() < 0.3:
+        confidence = 0.75 + rng.integers(0, 50, num_images) * 2.0**-24
     # Hashes that differ in their lower, middle or upper bits only.
     spacing = np.uint64(rng.choice([1, 2**30, 2**54]))
     hashes = np.arange(num_images, dtype=np.uint64) * spacing
-    table["hash"] = rng.permutation(hashes)
-    config = BalanceConfig(
+    table = balancing.Table(
+        rng.integers(0, num_classes, num_images),
+        confidence.astype(np.float32),
+        rng.permutation(hashes),
+    )
+    rule = BalanceConfig(
         num_image=int(rng.integers(1, 120)),
-        min_threshold=float(rng.choice([0.0, 0.3])),
+        min_threshold=float(rng.choice([0.0, 0.3, 0.7500002])),
         max_prob=float(rng.choice([0.9, 2.0])),
         upsample=bool(rng.integers(2)),
+        use_top=bool(rng.random() < 0.8),
+        use_all=bool(rng.random() < 0.1),
+        seed=int(rng.integers(3)),
     )
-    expected = _brute_force(config, table, num_classes)
-    order = rng.permutation(num_images)
-    bounds = np.sort(rng.integers(0, num_images + 1, rng.integers(0, 5)))
-    copies, plan = _copies(config, np.split(table[order], bounds), num_classes)
+    return rule, table, num_classes
+
+
+def _take(table, rows):
+    return balancing.Table(
+        table.label[rows], table.confidence[rows], table.hash[rows]
+    )
+
+
+@pytest.mark.parametrize("seed", range(60))
+@pytest.mark.parametrize(
+    "most_candidates", [0, 20, rank_search.MOST_CANDIDATES]
+)
+def test_exact_equals_brute_force_for_any_order_and_sharding(
+    seed, most_candidates, monkeypatch
+):
+    monkeypatch.setattr(rank_search, "MOST_CANDIDATES", most_candidates)
+    rng = np.random.default_rng(seed)
+    rule, table, num_classes = _random_case(rng)
+    expected = _brute_force(rule, table, num_classes)
+    order = rng.permutation(len(table))
+    bounds = np.sort(rng.integers(0, len(table) + 1, rng.integers(0, 5)))
+    tables = [_take(table, rows) for rows in np.split(order, bounds)]
+    copies, plan = _copies(rule, tables, num_classes)
     np.testing.assert_array_equal(copies, expected[order])
-    unique = np.bincount(
-        table["label"], expected > 0, minlength=num_classes
-    ).astype(int)
-    np.testing.assert_array_equal(plan.totals, unique)
+    unique = np.bincount(table.label, expected > 0, minlength=num_classes)
+    np.testing.assert_array_equal(plan.totals, unique.astype(int))
+    restored = balancing.restore_plan(rule, plan.arrays())
+    np.testing.assert_array_equal(
+        restored.copies(tables[0], 0), copies[: len(tables[0])]
+    )
+    _check_thresholds(rule, plan, table, expected)
 
 
-def test_histogram_compares_float32_with_float64_edges():
+def _check_thresholds(rule, plan, table, copies):
+    """Checks that a cut class is cut at the confidence of its last image."""
+    cut = plan.over_full if rule.use_top else np.zeros_like(plan.over_full)
+    for label, threshold in enumerate(plan.thresholds()):
+        kept = table.confidence[(table.label == label) & (copies > 0)]
+        least = kept.min() if cut[label] else rule.min_threshold
+        assert threshold == least
+
+
+def _hundredths(table, num_classes):
+    bins = BalanceConfig().bins(num_classes)
+    return bins.hundredths(balancing.histogram(table, num_classes, bins))
+
+
+def test_hundredths_compare_float32_with_float64_edges():
     # float32(0.29) is below 0.29, float32(0.25) and float32(0.3) are not.
     rows = [(0, np.float32(c), 0) for c in (0.25, 0.29, 0.3, 1.0, 1.001, 0.0)]
-    counts = balancing.histogram(_table(rows), 2)
+    counts = _hundredths(_table(rows), 2)
     assert np.flatnonzero(counts[0]).tolist() == [0, 25, 28, 30, 100]
     assert counts[0, 100] == 2
     assert counts[1].sum() == 0
 
 
+@pytest.mark.parametrize("num_classes", [1, 20_000])
+def test_no_edge_cuts_a_bin(num_classes):
+    rng = np.random.default_rng(0)
+    edges = [*confidence_bins.HUNDREDTHS, 0.305, 0.95001, 2.0**-12, 2.0]
+    near = np.array(edges, np.float32).view(np.uint32)[:, None] + np.arange(
+        -2, 3, dtype=np.int32
+    )
+    near = np.clip(near, 0, None).astype(np.uint32).view(np.float32).ravel()
+    confidence = np.concatenate([near, rng.random(2000), rng.random(500) / 999])
+    confidence = np.sort(confidence).astype(np.float32)
+    bins = confidence_bins.ConfidenceBins(num_classes, 0.305, 0.95001)
+    index = bins.index(confidence)
+    starts = bins.starts.view(np.float32)
+    np.testing.assert_array_equal(
+        index, np.searchsorted(starts, confidence, side="right") - 1
+    )
+    wide = confidence.astype(np.float64)
+    accepted = (wide >= 0.305) & (wide <= 0.95001)
+    inside = (index >= bins.accepted.start) & (index < bins.accepted.stop)
+    np.testing.assert_array_equal(inside, accepted)
+    table = balancing.Table(np.zeros(len(wide), int), confidence)
+    counts = bins.hundredths(balancing.histogram(table, 1, bins))[0]
+    expected = np.searchsorted(confidence_bins.HUNDREDTHS, wide, side="right")
+    np.testing.assert_array_equal(counts, np.bincount(expected - 1))
+    last = bins.last_bits(index)
+    assert (confidence.view(np.uint32) <= last).all()
+
+
+@pytest.mark.usefixtures("chance_is_the_hash")
 def test_binned_copies_are_the_floor_or_the_ceiling():
     # 3 images above the edge 0.5; 4 wanted: 4/3 copies each.
     rows = [(0, 0.51, 0), (0, 0.61, 2**62), (0, 0.71, 2**63), (0, 0.4, 0)]
@@ -186,22 +287,22 @@ GOLDEN_ARRAYS = np.load(golden_data.path("filter.npz"))
 GOLDEN_RULE = BalanceConfig("binned", num_image=100, min_threshold=0.3)
 
 
-def _golden_table(seed=0):
+def _golden_table():
     labels = GOLDEN_ARRAYS["classes"]
-    table = np.empty(len(labels), balancing.TABLE_DTYPE)
-    table["label"] = labels
     probs = GOLDEN_ARRAYS["probabilities"]
-    table["confidence"] = np.take_along_axis(probs, labels[:, None], 1)[:, 0]
-    salt = str(seed).encode()
-    table["hash"] = [
-        hashing.hash64(str(i).encode(), salt=salt) for i in range(len(labels))
-    ]
-    return table
+    return balancing.Table(
+        labels,
+        np.take_along_axis(probs, labels[:, None], 1)[:, 0],
+        np.array(
+            [prediction_table.hash_of(b"%d" % i) for i in range(len(labels))],
+            np.uint64,
+        ),
+    )
 
 
 def _golden_copies(flags, seed=0):
-    rule = dataclasses.replace(GOLDEN_RULE, **flags)
-    return _copies(rule, [_golden_table(seed)], 10)
+    rule = dataclasses.replace(GOLDEN_RULE, seed=seed, **flags)
+    return _copies(rule, [_golden_table()], 10)
 
 
 @pytest.mark.parametrize(
@@ -209,7 +310,7 @@ def _golden_copies(flags, seed=0):
 )
 def test_binned_thresholds_are_those_of_the_original(name):
     _, plan = _golden_copies(GOLDEN[name]["flags"])
-    thresholds = plan.thresholds(lowest=None)
+    thresholds = plan.thresholds()
     found = {
         str(c): [threshold, total]
         for c, (threshold, total) in enumerate(
@@ -221,12 +322,12 @@ def test_binned_thresholds_are_those_of_the_original(name):
 
 @pytest.mark.parametrize("suffix", ["total_counts", "total_counts_sum"])
 def test_counts_are_those_of_the_original(suffix):
-    counts = balancing.histogram(_golden_table(), 10)
+    counts = _hundredths(_golden_table(), 10)
     if suffix == "total_counts_sum":
         counts = counts[:, ::-1].cumsum(axis=1)[:, ::-1]
     for label, pairs in GOLDEN["main"][suffix].items():
         edges, expected = zip(*pairs)
-        np.testing.assert_array_equal(edges, balancing.BIN_EDGES)
+        np.testing.assert_array_equal(edges, confidence_bins.HUNDREDTHS)
         np.testing.assert_array_equal(counts[int(label)], expected)
 
 
@@ -248,6 +349,7 @@ def test_binned_copies_round_the_expectation_of_the_original():
         ("seed1_upsample0", {"upsample": False}),
         ("seed1_num_image_1000", {"num_image": 1000}),
         ("seed1_use_all", {"use_all": True}),
+        ("seed1_use_top_0", {"use_top": False}),
     ],
 )
 def test_binned_copies_differ_from_the_original_by_rounding_only(name, flags):

@@ -7,18 +7,18 @@ import os
 
 import numpy as np
 import pytest
-from absl import flags
 
 from data_prep import (
     balancing,
     counting,
     filter_report,
     filter_unlabel,
+    prediction_checks,
     records,
     shards,
+    spill,
     validation,
 )
-from tests import golden_data
 from tests.data_prep import corpus
 
 NUM_CLASSES = 5
@@ -43,6 +43,7 @@ def _config(folder, output_dir, **changes):
             "output_dir": str(output_dir),
             "num_label_classes": NUM_CLASSES,
             "balance": RULE,
+            "num_workers": 1,
             **changes,
         }
     )
@@ -115,18 +116,28 @@ def test_the_choice_depends_on_neither_order_nor_sharding(
     assert chosen[0] == chosen[1]
 
 
-def test_records_are_shuffled_inside_a_shard(folder, tmp_path):
-    filter_unlabel.run(_config(folder, tmp_path))
-    rows = corpus.read_features(shards.list_shards(tmp_path / "data")[:1])
-    indices = [int(row["image/filename"][0].split(b"/")[1]) for row in rows]
-    assert max(indices) < 100
-    ascending = np.mean(np.diff(indices) >= 0)
-    assert 0.3 < ascending < 0.7
+def test_records_are_shuffled_over_all_shards(folder, tmp_path):
+    filter_unlabel.run(_config(folder, tmp_path, num_output_shards=3))
+    paths = shards.list_shards(tmp_path / "data")
+    assert len(paths) == 3
+    for path in paths:
+        rows = corpus.read_features([path])
+        assert len(rows) == pytest.approx(200 / 3, abs=25)
+        indices = [int(row["image/filename"][0].split(b"/")[1]) for row in rows]
+        # Uniform over the 300 images, so from all of the input shards.
+        assert np.mean(np.array(indices) < 100) == pytest.approx(1 / 3, abs=0.2)
+        assert 0.3 < np.mean(np.diff(indices) >= 0) < 0.7
+
+
+def _seeded(seed):
+    return dataclasses.replace(RULE, seed=seed)
 
 
 def test_the_seed_changes_choices_but_not_numbers(folder, tmp_path):
     reports = [
-        filter_unlabel.run(_config(folder, tmp_path / str(seed), seed=seed))
+        filter_unlabel.run(
+            _config(folder, tmp_path / str(seed), balance=_seeded(seed))
+        )
         for seed in (0, 1)
     ]
     assert reports[0] == reports[1]
@@ -148,32 +159,36 @@ def _fail_in_shard(monkeypatch, module, name, number):
 
 
 @pytest.mark.parametrize(
-    ("module", "name"),
+    ("module", "name", "number"),
     [
-        (counting, "count_shard"),
-        (filter_report, "write_stats"),
-        (records, "pseudo_labeled_example"),
-        (shards, "write_manifest"),
+        (counting, "read_columns", 3),
+        (balancing, "choose", 1),
+        (filter_report, "write_thresholds", 1),
+        (records, "pseudo_labeled_example", 100),
+        (spill.Spills, "write", 3),
+        (filter_report, "write_shard_stats", 2),
+        (shards, "write_manifest", 1),
+        (filter_report, "write_final_stats", 1),
+        (spill.Spills, "remove", 1),
     ],
 )
 def test_a_killed_run_continues_to_the_same_bytes(
-    folder, tmp_path, monkeypatch, module, name
+    folder, tmp_path, monkeypatch, module, name, number
 ):
     filter_unlabel.run(_config(folder, tmp_path / "whole"))
-    number = {"count_shard": 3, "pseudo_labeled_example": 100}.get(name, 1)
     with monkeypatch.context() as patch:
         _fail_in_shard(patch, module, name, number)
         with pytest.raises(KeyboardInterrupt):
             filter_unlabel.run(_config(folder, tmp_path / "killed"))
     read = []
-    count_shard = counting.count_shard
+    read_columns = counting.read_columns
     monkeypatch.setattr(
         counting,
-        "count_shard",
-        lambda *args, **kwargs: read.append(1) or count_shard(*args, **kwargs),
+        "read_columns",
+        lambda *args: read.append(args) or read_columns(*args),
     )
     filter_unlabel.run(_config(folder, tmp_path / "killed"))
-    assert len(read) == (2 if name == "count_shard" else 0)
+    assert len(read) == (2 if name == "read_columns" else 0)
     assert _content(tmp_path / "killed") == _content(tmp_path / "whole")
 
 
@@ -183,7 +198,7 @@ def test_a_finished_run_returns_its_report_without_work(
     config = _config(folder, tmp_path)
     report = filter_unlabel.run(config)
     before = _content(tmp_path)
-    monkeypatch.delattr(counting, "check_inputs")
+    monkeypatch.delattr(prediction_checks, "check_inputs")
     assert filter_unlabel.run(config) == report
     assert _content(tmp_path) == before
 
@@ -195,7 +210,7 @@ def test_a_finished_run_returns_its_report_without_work(
             {"balance": dataclasses.replace(RULE, num_image=7)},
             "`num_image`: 40 before, 7 now",
         ),
-        ({"seed": 1}, "`seed`: 0 before, 1 now"),
+        ({"balance": _seeded(1)}, "`seed`: 0 before, 1 now"),
         (
             {"balance": dataclasses.replace(RULE, selection="binned")},
             "`selection`: 'exact' before, 'binned' now",
@@ -215,22 +230,23 @@ def test_other_predictions_are_refused(folder, tmp_path):
         filter_unlabel.run(_config(tmp_path, tmp_path / "out"))
 
 
-def test_rules_can_share_the_tables_of_the_first_stage(
+def test_rules_and_seeds_can_share_the_tables_of_the_first_stage(
     folder, tmp_path, monkeypatch
 ):
     tables = str(tmp_path / "tables")
     config = _config(folder, tmp_path / "a", prelim_stats_dir=tables)
     filter_unlabel.run(config)
-    monkeypatch.delattr(counting, "count_shard")
+    monkeypatch.delattr(counting, "read_columns")
     other = dataclasses.replace(
         config,
         output_dir=str(tmp_path / "b"),
-        balance=dataclasses.replace(RULE, num_image=7),
+        balance=dataclasses.replace(RULE, num_image=7, seed=3),
     )
     assert filter_unlabel.run(other).num_records == 7 * NUM_CLASSES
-    with pytest.raises(ValueError, match="tables' holds a run.*`seed`: 0"):
+    corpus.write_corpus(tmp_path, PROBS, KEYS, [0, 300])
+    with pytest.raises(ValueError, match="tables' holds a run.*`image_shards`"):
         filter_unlabel.run(
-            dataclasses.replace(config, output_dir=str(tmp_path / "c"), seed=1)
+            _config(tmp_path, tmp_path / "c", prelim_stats_dir=tables)
         )
 
 
@@ -252,38 +268,45 @@ def test_an_empty_class_is_reported(folder, tmp_path):
 
 
 def test_every_image_is_counted_under_one_reason():
-    table = np.array(
-        [(0, c, 0) for c in (0.1, 0.5, 0.5, 0.95)], balancing.TABLE_DTYPE
-    )
+    confidence = np.array([0.1, 0.5, 0.5, 0.95], np.float32)
+    table = balancing.Table(np.zeros(4, int), confidence)
     rule = balancing.BalanceConfig(min_threshold=0.3, max_prob=0.9)
-    assert filter_report.count_reasons(rule, table, np.array([0, 2, 0, 0])) == {
-        "kept": 1,
-        "dropped:low_confidence": 1,
-        "dropped:above_max_prob": 1,
-        "dropped:class_full": 1,
-    }
+    reasons = filter_report.reasons(rule, table, np.array([0, 2, 0, 0]))
+    assert [filter_report.REASONS[reason] for reason in reasons] == [
+        "dropped:low_confidence",
+        "kept",
+        "dropped:class_full",
+        "dropped:above_max_prob",
+    ]
 
 
-@pytest.mark.parametrize("use_all", [False, True])
-def test_copies_in_the_input_are_one_image(tmp_path, use_all):
+def test_the_counters_of_the_manifest_add_up(folder, tmp_path):
+    rule = dataclasses.replace(RULE, num_image=20, max_prob=0.9)
+    config = _config(folder, tmp_path, balance=rule, num_output_shards=3)
+    report = filter_unlabel.run(config)
+    manifest = shards.read_manifest(tmp_path / "data", "train")
+    assert manifest.counters == report.counters
+    assert len(report.counters) == 4
+    assert sum(manifest.counters.values()) == NUM_IMAGES
+    assert manifest.total_records == report.num_records
+
+
+def test_copies_in_the_input_are_one_image(tmp_path):
     index = np.repeat(np.arange(100), 3)
+    index = np.random.default_rng(0).permutation(index)
     keys = [KEYS[i] for i in index]
     corpus.write_corpus(tmp_path, PROBS[index], keys, [0, 150, 300])
-    rule = dataclasses.replace(RULE, min_threshold=0.0, use_all=use_all)
+    rule = dataclasses.replace(RULE, min_threshold=0.0, use_all=True)
     report = filter_unlabel.run(
         _config(tmp_path, tmp_path / "out", balance=rule)
     )
     written = _written(tmp_path / "out")
     assert report.num_input == 300 == sum(report.counters.values())
-    assert report.num_records == len(written)
-    images = {(row["label"][0], row["image/filename"][0]) for row in written}
-    assert report.num_unique == len(images) <= 100
-    kept = collections.Counter(label for label, _ in images)
-    copies = collections.Counter(row["label"][0] for row in written)
+    assert (report.num_unique, report.num_records) == (100, 300)
+    labels = collections.Counter(row["label"][0] for row in written)
+    unique = collections.Counter(np.argmax(PROBS[:100], axis=1).tolist())
     for label, row in enumerate(report.classes):
-        assert (row.kept, row.copies) == (kept[label], copies[label])
-    if use_all:
-        assert (report.num_unique, report.num_records) == (100, 300)
+        assert (row.kept, row.copies) == (unique[label], labels[label])
 
 
 def test_predictions_of_several_workers_are_interleaved(folder, tmp_path):
@@ -312,254 +335,3 @@ def test_records_without_keys_are_called_by_shard_and_index(tmp_path):
         np.testing.assert_array_equal(
             row["probabilities"], PROBS[first + int(index)]
         )
-
-
-def _remove(name):
-    return lambda folder: os.remove(folder / name)
-
-
-def _truncate(name):
-    def truncate(folder):
-        with open(folder / name, "r+b") as file:
-            file.truncate(1000)
-
-    return truncate
-
-
-def _miscount(folder):
-    info = folder / "probs" / "info-00000-of-00002-00000.txt"
-    info.write_text('{"image_num": 99}')
-
-
-def _mix_up_shards(folder):
-    for kind, name in (("info-", ".txt"), ("train-info-", "")):
-        paths = [
-            folder / "probs" / f"{kind}0000{i}-of-00002-00000{name}"
-            for i in range(2)
-        ]
-        os.rename(paths[0], folder / "other")
-        os.rename(paths[1], paths[0])
-        os.rename(folder / "other", paths[1])
-
-
-@pytest.mark.parametrize(
-    ("damage", "error_type", "message"),
-    [
-        (
-            _remove("images/train-00001-of-00002"),
-            ValueError,
-            "missing: train-00001-of-00002",
-        ),
-        (
-            _remove("probs/train-info-00001-of-00002-00000"),
-            FileNotFoundError,
-            "missing in .*: train-info-00001-of-00002-00000",
-        ),
-        (
-            _remove("probs/info-00001-of-00002-00000.txt"),
-            FileNotFoundError,
-            "info-00001-of-00002-00000.txt' is missing: the labelling",
-        ),
-        (
-            _truncate("images/train-00000-of-00002"),
-            ValueError,
-            "images/train-00000-of-00002': record .*truncated",
-        ),
-        (
-            _truncate("probs/train-info-00000-of-00002-00000"),
-            ValueError,
-            "train-info-00000-of-00002-00000': record .*truncated",
-        ),
-        (_miscount, ValueError, "holds 100 predictions, but .*.txt' says 99"),
-        (
-            _mix_up_shards,
-            ValueError,
-            "train-00000-of-00002' holds 100 images, but there are 200",
-        ),
-    ],
-)
-def test_damaged_inputs_are_named_before_anything_is_written(
-    tmp_path, damage, error_type, message
-):
-    corpus.write_corpus(tmp_path, PROBS, KEYS, [0, 100, 300])
-    damage(tmp_path)
-    with pytest.raises(error_type, match=message):
-        filter_unlabel.run(_config(tmp_path, tmp_path / "out"))
-    assert not (tmp_path / "out").exists()
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        (
-            {"num_label_classes": 7},
-            "distributions over 5 classes. Received: --num_label_classes=7",
-        ),
-        ({"num_shards": 3}, "--num_shards=3, but there are 4 'train' shards"),
-    ],
-)
-def test_inputs_must_be_as_large_as_stated(folder, tmp_path, changes, message):
-    with pytest.raises(ValueError, match=message):
-        filter_unlabel.run(_config(folder, tmp_path / "out", **changes))
-    assert not (tmp_path / "out").exists()
-
-
-@pytest.mark.parametrize(
-    ("name", "message"),
-    [
-        ("input_dir", "No shards match"),
-        ("prediction_dir", "4 prediction files are missing"),
-        ("output_dir", "'.*no' is a file, not a folder"),
-        ("prelim_stats_dir", "'.*no' is a file, not a folder"),
-    ],
-)
-def test_wrong_folders_are_named_with_their_flags(
-    folder, tmp_path, name, message
-):
-    path = tmp_path / "no"
-    if message.endswith("not a folder"):
-        path.touch()
-    folders = {"output_dir": tmp_path / "out", name: str(path)}
-    config = _config(folder, **folders)
-    with pytest.raises(
-        (ValueError, FileNotFoundError), match=f"^--{name}={path}: {message}"
-    ):
-        filter_unlabel.run(config)
-
-
-def _replace_prediction(folder, index, serialized):
-    path = folder / "probs" / "train-info-00000-of-00001-00000"
-    payloads = list(records.read_records(path))
-    payloads[index] = serialized
-    with records.tf.io.TFRecordWriter(str(path)) as writer:
-        for payload in payloads:
-            writer.write(payload)
-
-
-@pytest.mark.parametrize(
-    ("serialized", "message"),
-    [
-        (
-            records.prediction_example([np.nan] * NUM_CLASSES, b""),
-            "predictions 256 to 299: field 'probabilities' holds a negative",
-        ),
-        (
-            records.prediction_example([1, 0, 0, 0, 0], b"key/7"),
-            "record 270 has the key b'key/270', but its prediction .*b'key/7'",
-        ),
-    ],
-)
-def test_malformed_predictions_are_named(tmp_path, serialized, message):
-    corpus.write_corpus(tmp_path, PROBS, KEYS, [0, 300])
-    _replace_prediction(tmp_path, 270, serialized)
-    rule = dataclasses.replace(RULE, num_image=1000)
-    with pytest.raises(records.RecordError, match=message):
-        filter_unlabel.run(_config(tmp_path, tmp_path / "out", balance=rule))
-
-
-def test_a_class_outside_the_distribution_is_named():
-    label = np.array([0, NUM_CLASSES])
-    with pytest.raises(records.RecordError, match=r"0..4. Received: 0..5"):
-        counting._check_predictions(label, PROBS[:2], "")
-
-
-def test_the_original_shards_give_the_original_thresholds(tmp_path):
-    arrays = np.load(golden_data.path("filter.npz"))
-    golden = json.loads(golden_data.path("filter.json").read_text())["main"]
-    probs = arrays["probabilities"]
-    bounds = [0, *arrays["shard_sizes"].cumsum()]
-    keys = [b"%d" % i for i in range(len(probs))]
-    corpus.write_corpus(tmp_path, probs, keys, bounds)
-    rule = balancing.BalanceConfig("binned", num_image=100, min_threshold=0.3)
-    output_dir = tmp_path / "out"
-    filter_unlabel.run(
-        _config(tmp_path, output_dir, num_label_classes=10, balance=rule)
-    )
-    for name in ("threshold", "total_counts", "total_counts_sum"):
-        found = json.loads((output_dir / f"{name}.json").read_text())
-        assert found == golden[name]
-    written = collections.Counter(
-        int(row["image/filename"][0]) for row in _written(output_dir)
-    )
-    copies = np.array([written[i] for i in range(len(probs))])
-    expected = arrays["expected_copies"]
-    assert (copies >= np.floor(expected)).all()
-    assert (copies <= np.ceil(expected)).all()
-    stats = json.loads((output_dir / "stats/final_stats.json").read_text())
-    assert (
-        stats["total_cnt"] == copies.sum() == sum(stats["cat_count"].values())
-    )
-
-
-NON_DEFAULT = {
-    "input_dir": "other",
-    "prediction_dir": "other",
-    "info_dir": "other",
-    "prelim_stats_dir": "other",
-    "output_dir": "other",
-    "num_shards": 7,
-    "file_prefix": "other",
-    "num_label_classes": 10,
-    "selection": "binned",
-    "num_image": 7,
-    "min_threshold": 0.5,
-    "max_prob": 0.5,
-    "upsample": 0,
-    "use_all": True,
-    "seed": 7,
-}
-
-
-def _flags(**values):
-    flag_values = flags.FlagValues()
-    filter_unlabel.define_flags(flag_values)
-    given = {"input_dir": "i", "prediction_dir": "p", "output_dir": "o"}
-    given.update(values)
-    arguments = [f"--{name}={value}" for name, value in given.items()]
-    flag_values(["program", *arguments])
-    return flag_values
-
-
-@pytest.mark.parametrize("name", NON_DEFAULT)
-def test_no_flag_is_dead(name):
-    default = filter_unlabel.config_from_flags(_flags())
-    changed = filter_unlabel.config_from_flags(
-        _flags(**{name: NON_DEFAULT[name]})
-    )
-    assert changed != default
-
-
-def test_every_flag_is_tried():
-    assert set(_flags()) == {*NON_DEFAULT, "only_get_stats"}
-
-
-def test_flags_have_the_defaults_of_the_config():
-    assert filter_unlabel.config_from_flags(
-        _flags()
-    ) == filter_unlabel.FilterConfig("i", "p", "o")
-
-
-def test_main_filters_as_the_flags_say(folder, tmp_path):
-    flag_values = _flags(
-        input_dir=folder / "images",
-        prediction_dir=folder / "probs",
-        output_dir=tmp_path,
-        num_label_classes=NUM_CLASSES,
-        num_image=3,
-        min_threshold=0.999,
-        only_get_stats=1,
-    )
-    filter_unlabel.main(flag_values)
-    assert (tmp_path / "threshold.json").exists()
-    assert not (tmp_path / "data").exists()
-
-
-@pytest.mark.parametrize("name", ["input_dir", "prediction_dir", "output_dir"])
-def test_folders_are_needed(name):
-    with pytest.raises(ValueError, match=f"--{name} is needed"):
-        filter_unlabel.config_from_flags(_flags(**{name: ""}))
-
-
-def test_the_number_of_classes_is_checked():
-    with pytest.raises(ValueError, match="`num_label_classes` must be >= 1"):
-        filter_unlabel.FilterConfig("i", "p", "o", num_label_classes=0)

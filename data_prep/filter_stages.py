@@ -1,0 +1,318 @@
+"""The stages of filtering: count, choose, write; joined by files.
+
+Count: a table for each prediction file, `prediction_table.py`.
+Choose: the plan and the report, for which all tables are needed.
+Write: each input shard to a file of its own, then the output shards from these.
+
+Each stage finds what an earlier run finished and does not do it again.
+"""
+
+import dataclasses
+import io
+import os
+
+import numpy as np
+
+from data_prep import (
+    balancing,
+    counting,
+    duplicate_keys,
+    files,
+    filter_report,
+    prediction_checks,
+    prediction_inputs,
+    progress,
+    shard_writer,
+    spill,
+)
+
+CONFIG_FILE = "config.json"
+REPORT_FILE = "report.json"
+_PLAN_FILE = "choice.npz"
+_CHOICE_FILE = "choice.json"
+
+
+class Stages:
+    """The stages of a run, and where each of them leaves its files.
+
+    Args:
+        config: `filter_unlabel.FilterConfig`.
+
+    Raises:
+        FileNotFoundError: Shards are missing; names them.
+        ValueError: The folders hold a run with other settings; says which.
+    """
+
+    def __init__(self, config):
+        self._config = config
+        self._inputs = _find_inputs(config)
+        num_inputs = len(self._inputs.images)
+        # Of several workers' tasks the first chooses and writes.
+        alone = len(self._inputs.predictions[0]) == 1
+        self._writes = alone or config.task in (None, 0)
+        self._chooses = self._writes and config.shard_id in (None, 0)
+        self._num_outputs = config.num_output_shards or num_inputs
+        self._shard_ids = range(num_inputs)
+        if config.shard_id is not None:
+            self._shard_ids = (config.shard_id,)
+        self._table_settings = {
+            "num_label_classes": config.num_label_classes,
+            **self._inputs.settings(),
+        }
+        self._settings = {
+            **dataclasses.asdict(config.balance),
+            **self._table_settings,
+        }
+        _check_settings(config.output_dir, self._settings)
+        _check_settings(config.prelim_stats_dir, self._table_settings)
+        self._spills = spill.Spills(
+            config.output_dir,
+            num_inputs,
+            self._num_outputs,
+            len(filter_report.REASONS),
+        )
+        self._writer = shard_writer.ShardedWriter(
+            os.path.join(config.output_dir, "data"),
+            config.split,
+            self._num_outputs,
+            kind="pseudo_labeled",
+            config=self._settings,
+            num_classes=config.num_label_classes,
+        )
+
+    def _path(self, name):
+        return os.path.join(self._config.output_dir, name)
+
+    def run(self, only_get_stats):
+        """Goes through the stages; see `filter_unlabel.run`."""
+        report_path = self._path(REPORT_FILE)
+        if files.exists(report_path) and not self._writer.pending:
+            self._spills.remove()
+            return filter_report.report_from_json(files.read_json(report_path))
+        self._count()
+        if self._chooses:
+            self._choose()
+        elif only_get_stats or not self._writes:
+            return None
+        report = self._read_choice()
+        if only_get_stats:
+            return report
+        self._spill()
+        if self._write():
+            filter_report.write_final_stats(self._config.output_dir, report)
+            files.write_json(report_path, dataclasses.asdict(report))
+            self._spills.remove()
+        return report
+
+    def _count(self):
+        """First stage: a table for each shard."""
+        config = self._config
+        prediction_checks.check_inputs(
+            self._inputs,
+            config.info_dir,
+            config.num_label_classes,
+            sorted({*self._shard_ids} & {*self._spills.pending}),
+        )
+        files.write_json(self._path(CONFIG_FILE), self._settings)
+        files.write_json(
+            os.path.join(config.prelim_stats_dir, CONFIG_FILE),
+            self._table_settings,
+        )
+        counting.make_tables(config, self._inputs, self._shard_ids)
+        self._tables = counting.Tables(
+            counting.table_paths(self._inputs, config.prelim_stats_dir),
+            config.num_workers,
+        )
+        if config.balance.selection == "binned":
+            self._write_prelim_stats()
+
+    def _write_prelim_stats(self):
+        config = self._config
+        for shard in self._shard_ids:
+            for worker, table in enumerate(self._tables.paths[shard]):
+                path = filter_report.prelim_stats_path(
+                    config.prelim_stats_dir, shard, worker
+                )
+                if not files.exists(path):
+                    alone = counting.Tables(((table,),))
+                    filter_report.write_prelim_stats(
+                        path,
+                        alone.read(0, ("label", "confidence")),
+                        config.num_label_classes,
+                    )
+
+    def _choose(self):
+        """Second stage: what to keep of each class."""
+        if files.exists(self._path(_CHOICE_FILE)):
+            return
+        config, balance = self._config, self._config.balance
+        missing = [
+            path
+            for paths in self._tables.paths
+            for path in paths
+            if not files.exists(path)
+        ]
+        if missing:
+            raise FileNotFoundError(
+                f"{len(missing)} tables are missing, such as {missing[:5]}: "
+                "the other shards (--shard_id) have to be counted first."
+            )
+        bins = balance.bins(config.num_label_classes)
+        counts = counting.histogram(
+            self._tables, config.num_label_classes, bins
+        )
+        if not balance.use_all:
+            duplicate_keys.check(self._tables, self._inputs, int(counts.sum()))
+        plan = balancing.choose(balance, counts, self._tables.map)
+        report = filter_report.make_report(balance, plan, self._tables)
+        buffer = io.BytesIO()
+        np.savez(buffer, **plan.arrays())
+        files.write_bytes(self._path(_PLAN_FILE), buffer.getvalue())
+        filter_report.write_counts(
+            config.prelim_stats_dir, bins.hundredths(counts)
+        )
+        filter_report.write_thresholds(config.output_dir, plan)
+        files.write_json(self._path(_CHOICE_FILE), dataclasses.asdict(report))
+
+    def _read_choice(self):
+        """Returns the report of what was chosen."""
+        path = self._path(_CHOICE_FILE)
+        if not files.exists(path):
+            raise FileNotFoundError(
+                f"{path!r} is missing: nothing has been chosen yet, which "
+                "--shard_id=0 does once all shards are counted "
+                "(--only_get_stats=1)."
+            )
+        return filter_report.report_from_json(files.read_json(path))
+
+    def _spill(self):
+        """First half of the last stage: the records of each input shard."""
+        pending = sorted({*self._shard_ids} & {*self._spills.pending})
+        if not pending:
+            return
+        # Imported here: deciding and finished runs need no TensorFlow.
+        from data_prep import filtered_shard
+
+        with np.load(io.BytesIO(files.read_bytes(self._path(_PLAN_FILE)))) as a:
+            plan = balancing.restore_plan(self._config.balance, dict(a))
+        meter = progress.Progress("shards filtered", total=len(pending))
+        for index in pending:
+            table = self._tables.read(index)
+            copies = plan.copies(table, index)
+            reason = filter_report.reasons(self._config.balance, table, copies)
+            order = filtered_shard.order_of(table.hash, plan.config.seed)
+            home = filtered_shard.output_shard(order, self._num_outputs)
+            self._spills.write(
+                index,
+                self._copies(index, table, copies),
+                _count_pairs(home, reason, self._num_outputs),
+            )
+            meter.advance()
+
+    def _copies(self, index, table, copies):
+        """Yields what a shard gives, for `spill.Spills.write`."""
+        from data_prep import filtered_shard
+
+        examples = filtered_shard.examples(
+            self._inputs.images[index],
+            self._inputs.predictions[index],
+            table,
+            copies,
+        )
+        rows, order = filtered_shard.output_order(
+            table.hash, copies, self._config.balance.seed
+        )
+        outputs = filtered_shard.output_shard(order, self._num_outputs)
+        for row, place, output in zip(
+            rows.tolist(), order.tolist(), outputs.tolist()
+        ):
+            example, label = examples[row]
+            yield output, place, label, example
+
+    def _write(self):
+        """Second half: the output shards. Returns whether all are done."""
+        if missing := self._spills.pending:
+            if not self._chooses:
+                return False
+            raise FileNotFoundError(
+                f"{len(missing)} shards are not filtered yet, such as "
+                f"--shard_id={missing[0]}."
+            )
+        pending = self._writer.pending
+        if not self._chooses:
+            pending = tuple({*pending} & {self._config.shard_id})
+        meter = progress.Progress(
+            "shards written",
+            total=self._num_outputs,
+            done=self._num_outputs - len(pending),
+        )
+        for output in pending:
+            self._write_shard(output)
+            meter.advance()
+        if self._writer.pending:
+            return False
+        self._writer.finish()
+        return True
+
+    def _write_shard(self, output):
+        found, counters = self._spills.read(output)
+        found.sort()
+        with self._writer.open_shard(output, int(counters.sum())) as shard:
+            for reason, number in filter_report.name_reasons(counters).items():
+                shard.count(reason, number)
+            for _, example, label in found:
+                shard.write(example, label)
+            # Before the shard has its name, so that it never lacks them.
+            filter_report.write_shard_stats(
+                self._config.output_dir,
+                output,
+                self._config.task or 0,
+                [label for *_, label in found],
+            )
+
+
+def _find_inputs(config):
+    inputs = prediction_inputs.find(
+        config.input_dir,
+        config.prediction_dir,
+        config.file_prefix,
+        config.num_shards,
+    )
+    num_inputs = len(inputs.images)
+    num_workers = len(inputs.predictions[0])
+    for name, value, highest in (
+        ("shard_id", config.shard_id, num_inputs - 1),
+        ("only_use_num_shards", config.num_used_shards, num_inputs),
+    ):
+        if value is not None and value > highest:
+            raise ValueError(
+                f"--{name}={value}, but there are {num_inputs} shards in "
+                f"{config.input_dir!r}."
+            )
+    if config.total_replicas not in (None, num_workers):
+        raise ValueError(
+            f"--total_replicas={config.total_replicas}, but there are "
+            f"{num_workers} prediction files for each shard in "
+            f"{config.prediction_dir!r}."
+        )
+    return inputs.first(config.num_used_shards)
+
+
+def _count_pairs(home, reason, num_outputs):
+    """Returns int64 [num_outputs, reasons], the images of each pair."""
+    num_reasons = len(filter_report.REASONS)
+    counts = np.bincount(
+        home * num_reasons + reason, minlength=num_outputs * num_reasons
+    )
+    return counts.reshape(num_outputs, num_reasons)
+
+
+def _check_settings(folder, settings):
+    path = os.path.join(folder, CONFIG_FILE)
+    if not files.exists(path):
+        return
+    if difference := files.describe_difference(files.read_json(path), settings):
+        raise ValueError(
+            f"{folder!r} holds a run with other settings: {difference}. Write "
+            "to another folder, or delete this one first."
+        )

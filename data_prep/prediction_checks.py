@@ -1,0 +1,84 @@
+"""Checks, before anything is written, that the inputs of filtering agree."""
+
+import os
+
+from data_prep import files, prediction_table, shards
+
+
+def check_inputs(inputs, info_dir, num_classes, shard_ids):
+    """Checks, without reading images, that predictions fit their shards.
+
+    Args:
+        inputs: `prediction_inputs.PredictionInputs`.
+        info_dir: Folder of the counts beside the predictions.
+        num_classes: int.
+        shard_ids: Iterable of int, the shards to check.
+
+    Raises:
+        FileNotFoundError: The count beside a prediction shard is missing.
+        ValueError: A shard is truncated, images, predictions, their count and
+            their table disagree, or distributions do not have `num_classes`
+            entries; names the file.
+    """
+    # Imported here: records need TensorFlow, which takes seconds.
+    from data_prep import records
+
+    num_shards = len(inputs.images)
+    for index in shard_ids:
+        workers = inputs.predictions[index]
+        total = 0
+        for worker, path in enumerate(workers):
+            count = records.count_records(path)
+            info = shards.info_name(index, num_shards, worker)
+            _check_info(os.path.join(info_dir, info), path, count)
+            _check_table(path, count)
+            _check_classes(path, count, num_classes)
+            total += count
+        num_images = records.count_records(inputs.images[index])
+        if total != num_images:
+            raise ValueError(
+                f"{inputs.images[index]!r} holds {num_images} images, but "
+                f"there are {total} predictions in "
+                f"{', '.join(map(repr, workers))}."
+            )
+
+
+def _check_info(info_path, path, count):
+    if not files.exists(info_path):
+        raise FileNotFoundError(
+            f"{info_path!r} is missing: the labelling of {path!r} has not "
+            "been finished."
+        )
+    stated = files.read_json(info_path).get("image_num")
+    if stated != count:
+        raise ValueError(
+            f"{path!r} holds {count} predictions, but {info_path!r} says "
+            f"{stated}."
+        )
+
+
+def _check_table(path, count):
+    table_path = prediction_table.path_beside(path)
+    if not files.exists(table_path):
+        return
+    for name, column in zip(
+        prediction_table.COLUMNS, prediction_table.read(table_path)
+    ):
+        if len(column) != count:
+            raise ValueError(
+                f"{path!r} holds {count} predictions, but column {name!r} of "
+                f"{table_path!r} has {len(column)} rows."
+            )
+
+
+def _check_classes(path, count, num_classes):
+    from data_prep import records
+
+    if not count:
+        return
+    probs = records.unpack_prediction(next(records.read_records(path)))[0]
+    if len(probs) != num_classes:
+        raise ValueError(
+            f"{path!r} holds distributions over {len(probs)} classes. "
+            f"Received: --num_label_classes={num_classes}."
+        )
