@@ -100,6 +100,25 @@ def to_lossless(data):
         return None, "dropped:undecodable"
 
 
+def decode(data):
+    """Returns the pixels of an image, by the rule above.
+
+    Args:
+        data: bytes of an image file.
+
+    Returns:
+        (`PIL.Image.Image` in RGB or None, reason): "decoded" or, with None, a
+        "dropped:..." reason as in `to_jpeg`.
+    """
+    image, reason = _open(io.BytesIO(data))
+    if image is None:
+        return None, reason
+    try:
+        return _to_rgb(image), "decoded"
+    except Exception:  # As above.
+        return None, "dropped:undecodable"
+
+
 def inspect(path):
     """Returns the reason `to_lossless` would give, without decoding the image.
 

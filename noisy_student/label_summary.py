@@ -6,19 +6,16 @@ the confidences and the labels at both ends of them.
 
 import dataclasses
 import heapq
-import io
 import itertools
 from typing import Optional
 
 import numpy as np
-from PIL import Image, ImageOps
 
 from data_prep import files, shards
 from noisy_student import run_dir
 
 _BINS = 20
 _NUM_EXAMPLES = 32  # Of the most, and of the least confident labels.
-_THUMBNAIL_SIZE = 96
 _BATCH = 256
 _FILTERED_SPLIT = "train"
 
@@ -97,32 +94,6 @@ def summarize(work_dir, report):
     return summary
 
 
-def read_thumbnails(examples):
-    """Reads the images of a few labels.
-
-    Args:
-        examples: Sequence of `Example`.
-
-    Returns:
-        {(shard, index): PIL image, square and small}.
-    """
-    # Imported here, as below: importing this module needs no TensorFlow.
-    from data_prep import records
-
-    wanted = {}
-    for example in examples:
-        wanted.setdefault(example.shard, set()).add(example.index)
-    images = {}
-    for shard, indices in wanted.items():
-        for index, record in enumerate(records.read_records(shard)):
-            if index in indices:
-                image_bytes, _ = records.unpack_image(record)
-                images[shard, index] = _thumbnail(image_bytes)
-            if index >= max(indices):
-                break
-    return images
-
-
 def _histogram(examples):
     confidences = [example.confidence for example in examples]
     return np.histogram(confidences, bins=_BINS, range=(0, 1))[0]
@@ -139,6 +110,7 @@ def _first(examples, order):
 
 def _read_labels(work_dir, report, truth):
     """Yields the last round's labels as lists of `Example`."""
+    # Imported here: importing this module needs no TensorFlow.
     from data_prep import prediction_inputs, records
 
     number = report["rounds"][-1]["round"]
@@ -175,9 +147,3 @@ def _find_images(labels_dir, unlabeled_split):
     raise FileNotFoundError(
         f"No finished labels of {unlabeled_split!r} in {labels_dir!r}."
     )
-
-
-def _thumbnail(image_bytes):
-    image = Image.open(io.BytesIO(image_bytes)).convert("RGB")
-    side = min(_THUMBNAIL_SIZE, *image.size)
-    return ImageOps.fit(image, (side, side), Image.BICUBIC)

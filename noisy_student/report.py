@@ -7,7 +7,7 @@ comes with the extras `[quickstart]` and `[plots]`.
 
 import os
 
-from data_prep import files, shards
+from data_prep import files, shards, thumbnails
 from noisy_student import (
     label_summary,
     report_charts,
@@ -57,8 +57,10 @@ def write_html(work_dir, report):
     names = _class_names(config, report["num_classes"])
     labels = label_summary.summarize(work_dir, report)
     ends = {"most": labels.most_confident, "least": labels.least_confident}
-    images = label_summary.read_thumbnails(
-        [*labels.most_confident, *labels.least_confident]
+    images = thumbnails.read(
+        (example.shard, example.index)
+        for examples in ends.values()
+        for example in examples
     )
     charts = report_charts.Charts(os.path.join(work_dir, "figures"))
     for end, examples in ends.items():

@@ -3,14 +3,11 @@
 How a chart is drawn is the business of `plots`, which needs matplotlib.
 """
 
-import dataclasses
 import functools
-import os
 
 import numpy as np
-from absl import logging
 
-from data_prep import files
+from data_prep import charts
 from noisy_student import report_text, run_dir
 
 _CURVES = {
@@ -27,38 +24,8 @@ _CURVES = {
 }
 
 
-@dataclasses.dataclass(frozen=True)
-class Chart:
-    """One chart in both themes.
-
-    Attributes:
-        about: Plain text: what the chart shows.
-        light: PNG bytes, for a light background.
-        dark: PNG bytes, for a dark background.
-    """
-
-    about: str
-    light: bytes
-    dark: bytes
-
-
-class Charts:
-    """Draws charts, and keeps them as `<name>.png` and `<name>_dark.png`.
-
-    Without matplotlib nothing is drawn, and a warning is logged.
-
-    Args:
-        directory: Where the PNG files go.
-    """
-
-    def __init__(self, directory):
-        self._directory = directory
-        try:
-            from noisy_student import plots
-        except ImportError as error:
-            logging.warning("The report has no charts: %s.", error)
-            plots = None
-        self._plots = plots
+class Charts(charts.ChartFolder):
+    """Draws a report's charts into a folder."""
 
     def learning_curves(self, work_dir, report):
         """Draws `loss` and `accuracy` of all rounds.
@@ -68,7 +35,7 @@ class Charts:
             report: The content of its `report.json`.
 
         Returns:
-            List of `Chart`; empty without matplotlib.
+            List of `charts.Chart`; empty without matplotlib.
         """
         logs = [
             run_dir.read_metrics(
@@ -76,7 +43,7 @@ class Charts:
             )
             for figures in report["rounds"]
         ]
-        return self._draw(
+        return self.draw(
             {
                 quantity: (
                     about,
@@ -95,11 +62,11 @@ class Charts:
             names: Class names in label order.
 
         Returns:
-            List of `Chart`; empty without matplotlib.
+            List of `charts.Chart`; empty without matplotlib.
         """
         known = report["unlabeled"]["truth"] is not None
         figures = report["rounds"][-1]["pseudo_labels"]
-        return self._draw(
+        return self.draw(
             {
                 "confidence": (
                     "All labels by the teacher's confidence in them."
@@ -130,10 +97,10 @@ class Charts:
         Args:
             end: "most" or "least".
             examples: Sequence of `label_summary.Example`.
-            images: Their images, from `label_summary.read_thumbnails`.
+            images: Their images, from `thumbnails.read`.
             names: Class names in label order.
         """
-        self._draw(
+        self.draw(
             {
                 f"{end}_confident": (
                     f"The {end} confident labels.",
@@ -152,20 +119,6 @@ class Charts:
                 )
             }
         )
-
-    def _draw(self, charts):
-        """Draws and writes {name: (about, (plots, theme) -> PNG bytes)}."""
-        if self._plots is None:
-            return []
-        drawn = []
-        for name, (about, draw) in charts.items():
-            light = draw(self._plots, self._plots.LIGHT)
-            dark = draw(self._plots, self._plots.DARK)
-            for suffix, png in (("", light), ("_dark", dark)):
-                path = os.path.join(self._directory, f"{name}{suffix}.png")
-                files.write_bytes(path, png)
-            drawn.append(Chart(about, light, dark))
-        return drawn
 
 
 def _draw_curves(report, logs, quantity, plots, theme):

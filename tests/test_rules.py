@@ -21,6 +21,7 @@ ALLOWED = {
         "PIL",
         "absl",
         "google",  # protobuf
+        "matplotlib",
         "numpy",
         "sklearn",
         "tensorflow",
@@ -32,7 +33,6 @@ ALLOWED = {
         "autoaugment",
         "data_prep",
         "efficientnet",
-        "matplotlib",
         "numpy",
         "tensorflow",
     },

@@ -5,7 +5,7 @@ import sys
 import pytest
 from absl import logging
 
-import noisy_student
+import data_prep
 from tests.noisy_student import report_run
 
 
@@ -26,14 +26,14 @@ def warned(monkeypatch, caplog):
 @pytest.fixture
 def without_matplotlib(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    monkeypatch.delitem(sys.modules, "noisy_student.plots", raising=False)
-    monkeypatch.delattr(noisy_student, "plots", raising=False)
+    monkeypatch.delitem(sys.modules, "data_prep.plots", raising=False)
+    monkeypatch.delattr(data_prep, "plots", raising=False)
 
 
 @pytest.fixture
 def drawn(monkeypatch):
     """Replaces the slow charts; returns {function: arguments, light theme}."""
-    from noisy_student import plots
+    from data_prep import plots
 
     calls = {}
 

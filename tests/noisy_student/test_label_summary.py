@@ -1,13 +1,11 @@
 """Tests of `noisy_student.label_summary`."""
 
-import io
 import pathlib
 
 import numpy as np
 import pytest
-from PIL import Image
 
-from data_prep import records, shard_writer
+from data_prep import thumbnails
 from noisy_student import label_summary
 from tests.noisy_student import report_run
 
@@ -62,7 +60,7 @@ def test_without_the_truth_nothing_is_wrong(work):
 def test_thumbnails_are_the_images_that_were_labeled(work):
     labels = label_summary.summarize(*work)
     examples = [*labels.most_confident, *labels.least_confident]
-    images = label_summary.read_thumbnails(examples)
+    images = thumbnails.read((e.shard, e.index) for e in examples)
     assert len(images) == len(examples) == 64
     for example in examples:
         image = images[example.shard, example.index]
@@ -71,22 +69,6 @@ def test_thumbnails_are_the_images_that_were_labeled(work):
         index = 0 if is_odd_key else int(example.key.split("/")[1])
         # The scans hold 0 to 16; the JPEG is lossy.
         assert np.mean(image) == pytest.approx(index % 17 * 255 / 16, abs=2)
-
-
-def test_thumbnails_are_square_and_small(tmp_path):
-    png = io.BytesIO()
-    Image.new("L", (300, 200)).save(png, "PNG")
-    writer = shard_writer.ShardedWriter(
-        tmp_path, "extra", 1, kind="unlabeled", config={}
-    )
-    with writer.open_shard(0) as shard:
-        shard.write(records.unlabeled_example(png.getvalue(), "wide"))
-    writer.finish()
-    path = str(next(tmp_path.glob("extra-00000-*")))
-    example = label_summary.Example(0.5, path, 0, "wide", 0, None)
-    [image] = label_summary.read_thumbnails([example]).values()
-    assert image.size == (96, 96)
-    assert image.mode == "RGB"
 
 
 def test_copies_of_a_relabeled_image_are_shown_once(work, tmp_path):

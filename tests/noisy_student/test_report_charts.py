@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from noisy_student import label_summary, plots, report_charts, run_dir
+from data_prep import plots
+from noisy_student import label_summary, report_charts, run_dir
 from tests.noisy_student import report_run
 
 LABELS = label_summary.LabelSummary(

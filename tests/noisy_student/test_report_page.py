@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from noisy_student import label_summary, report_charts, report_page
+from data_prep import charts
+from noisy_student import label_summary, report_page
 from tests.noisy_student import report_run
 
 CHARTS = (
-    report_charts.Chart("The first & best.", b"light 1", b"dark 1"),
-    report_charts.Chart("The second.", b"light 2", b"dark 2"),
+    charts.Chart("The first & best.", b"light 1", b"dark 1"),
+    charts.Chart("The second.", b"light 2", b"dark 2"),
 )
 
 

@@ -1,4 +1,4 @@
-"""Tests of `noisy_student.plots`."""
+"""Tests of `data_prep.plots`."""
 
 import io
 
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from noisy_student import plots
+from data_prep import plots
 
 CURVES = (
     plots.Curve("teacher", 0, "labeled", (50, 100, 150), (2.0, 1.0, 0.5)),

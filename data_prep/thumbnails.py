@@ -1,0 +1,69 @@
+"""Small pictures of a few images out of shards."""
+
+import itertools
+
+from PIL import Image, ImageOps
+
+from data_prep import image_encoding
+
+_SIZE = 96
+
+
+def read(places):
+    """Reads a few images of shards as square thumbnails.
+
+    Args:
+        places: Iterable of (path of the shard, index of the record).
+
+    Returns:
+        {(path, index): PIL image}. What cannot be decoded is missing.
+    """
+    # Imported here: importing this module needs no TensorFlow.
+    from data_prep import records
+
+    wanted = {}
+    for path, index in places:
+        wanted.setdefault(path, set()).add(index)
+    images = {}
+    for path, indices in wanted.items():
+        reader = map(records.unpack_image, records.read_records(path))
+        for index, image in pick(reader, indices).items():
+            images[path, index] = image
+    return images
+
+
+def pick(reader, indices, *, whole=False):
+    """Makes thumbnails of some of a sequence of images.
+
+    Args:
+        reader: Iterable of (image bytes, key); read up to the last index.
+        indices: Non-empty set of int.
+        whole: As in `make`.
+
+    Returns:
+        {index: PIL image}. What cannot be decoded is missing.
+    """
+    images = {}
+    for index, (image_bytes, _) in enumerate(
+        itertools.islice(reader, max(indices) + 1)
+    ):
+        if index in indices:
+            images[index] = make(image_bytes, whole=whole)
+    return {i: image for i, image in images.items() if image is not None}
+
+
+def make(image_bytes, *, whole=False):
+    """Returns a thumbnail, or None for what cannot be decoded.
+
+    Args:
+        image_bytes: bytes of an image file.
+        whole: Whether to show the whole image; else its middle, as a square.
+    """
+    image, _ = image_encoding.decode(image_bytes)
+    if image is None:
+        return None
+    if whole:
+        image.thumbnail((_SIZE, _SIZE), Image.BICUBIC)
+        return image
+    side = min(_SIZE, *image.size)
+    return ImageOps.fit(image, (side, side), Image.BICUBIC)
