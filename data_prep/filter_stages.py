@@ -115,14 +115,10 @@ class Stages:
             os.path.join(config.prelim_stats_dir, CONFIG_FILE),
             self._table_settings,
         )
-        self._on_shards("Count", self._make_tables, self._shard_ids)
         self._tables = self._open_tables(
             counting.table_paths(self._inputs, config.prelim_stats_dir)
         )
-        if config.balance.selection == "binned":
-            self._on_shards(
-                "Write counts", self._write_prelim_stats, self._shard_ids
-            )
+        self._on_shards("Count", self._count_shards, self._not_counted())
 
     def _on_shards(self, name, work, shard_ids):
         """Does work that takes a list of input shards; here, in this process.
@@ -147,22 +143,43 @@ class Stages:
             shard_ids,
         )
 
-    def _make_tables(self, shard_ids):
-        counting.make_tables(self._config, self._inputs, shard_ids)
-
-    def _write_prelim_stats(self, shard_ids):
-        config = self._config
-        for shard in shard_ids:
-            for worker, table in enumerate(self._tables.paths[shard]):
-                path = filter_report.prelim_stats_path(
-                    config.prelim_stats_dir, shard, worker
+    def _not_counted(self):
+        """Returns list of the shards that lack a file of the first stage."""
+        return [
+            shard
+            for shard in self._shard_ids
+            if not all(
+                files.exists(path)
+                for path in (
+                    *self._tables.paths[shard],
+                    *self._prelim_stats_paths(shard),
                 )
+            )
+        ]
+
+    def _prelim_stats_paths(self, shard):
+        """Returns list of the original's counts, one for each of the tables."""
+        if self._config.balance.selection != "binned":
+            return []
+        return [
+            filter_report.prelim_stats_path(
+                self._config.prelim_stats_dir, shard, worker
+            )
+            for worker in range(len(self._tables.paths[shard]))
+        ]
+
+    def _count_shards(self, shard_ids):
+        counting.make_tables(self._config, self._inputs, shard_ids)
+        for shard in shard_ids:
+            for path, table in zip(
+                self._prelim_stats_paths(shard), self._tables.paths[shard]
+            ):
                 if not files.exists(path):
                     alone = counting.Tables(((table,),))
                     filter_report.write_prelim_stats(
                         path,
                         alone.read(0, ("label", "confidence")),
-                        config.num_label_classes,
+                        self._config.num_label_classes,
                     )
 
     def _choose(self):
