@@ -23,14 +23,12 @@ def check_inputs(inputs, info_dir, num_classes, shard_ids):
     # Imported here: records need TensorFlow, which takes seconds.
     from data_prep import records
 
-    num_shards = len(inputs.images)
     for index in shard_ids:
         workers = inputs.predictions[index]
         total = 0
-        for worker, path in enumerate(workers):
+        for path in workers:
             count = records.count_records(path)
-            info = shards.info_name(index, num_shards, worker)
-            _check_info(os.path.join(info_dir, info), path, count)
+            _check_info(_info_path(info_dir, path), path, count)
             _check_table(path, count)
             _check_classes(path, count, num_classes)
             total += count
@@ -41,6 +39,14 @@ def check_inputs(inputs, info_dir, num_classes, shard_ids):
                 f"there are {total} predictions in "
                 f"{', '.join(map(repr, workers))}."
             )
+
+
+def _info_path(info_dir, path):
+    parsed = shards.parse_name(os.path.basename(path))
+    index, total, worker = (
+        int(parsed[name].lstrip("-")) for name in ("index", "total", "worker")
+    )
+    return os.path.join(info_dir, shards.info_name(index, total, worker))
 
 
 def _check_info(info_path, path, count):

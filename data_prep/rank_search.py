@@ -8,8 +8,8 @@ import numpy as np
 _DIGIT_BITS = 12
 _NUM_DIGITS = 1 << _DIGIT_BITS
 _ALL_ONES = np.uint64(0xFFFFFFFFFFFFFFFF)
-# What a pass may collect: 28 bytes for each image, twice while it is sorted.
-MOST_CANDIDATES = 1 << 22
+# What a pass may collect; a further pass is cheaper than sorting more.
+MOST_CANDIDATES = 1 << 20
 _FLUSH_AT = 1 << 22
 
 

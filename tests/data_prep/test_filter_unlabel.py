@@ -7,6 +7,7 @@ import os
 
 import numpy as np
 import pytest
+from absl import flags
 
 from data_prep import (
     balancing,
@@ -335,3 +336,21 @@ def test_records_without_keys_are_called_by_shard_and_index(tmp_path):
         np.testing.assert_array_equal(
             row["probabilities"], PROBS[first + int(index)]
         )
+
+
+def test_main_filters_as_the_flags_say(folder, tmp_path):
+    flag_values = flags.FlagValues()
+    filter_unlabel.define_flags(flag_values)
+    given = dict(
+        input_dir=folder / "images",
+        prediction_dir=folder / "probs",
+        output_dir=tmp_path,
+        num_label_classes=NUM_CLASSES,
+        num_image=3,
+        min_threshold=0.999,
+        only_get_stats=1,
+    )
+    flag_values(["", *(f"--{name}={value}" for name, value in given.items())])
+    filter_unlabel.main(flag_values)
+    assert (tmp_path / "threshold.json").exists()
+    assert not (tmp_path / "data").exists()
