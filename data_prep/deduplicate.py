@@ -155,7 +155,7 @@ def run(config, only_report=False, workers=None):
     report = deduplicate_report.read(config.output_dir)
     if report and (only_report or not writer.pending):
         return report
-    _check_records(inputs)
+    _check_records(inputs, workers)
     for folder, values in (
         (config.output_dir, settings),
         (config.fingerprint_dir, digests),
@@ -208,12 +208,18 @@ def _check_settings(folder, settings):
         )
 
 
-def _check_records(inputs):
-    for flag, sources, kinds in (
-        ("input_dir", inputs.corpus, _CORPUS_KINDS),
-        ("eval_dir", inputs.evaluation, _EVALUATION_KINDS),
-    ):
-        fingerprint_files.check_records(flag, sources, kinds)
+def _check_records(inputs, workers):
+    fingerprint_files.check_not_empty("input_dir", inputs.corpus)
+    fingerprint_files.check_not_empty("eval_dir", inputs.evaluation)
+    sources = [("input_dir", _CORPUS_KINDS, s) for s in inputs.corpus]
+    sources += [("eval_dir", _EVALUATION_KINDS, s) for s in inputs.evaluation]
+    workers.for_each(
+        "shards checked", sources, _check_source, total=len(sources)
+    )
+
+
+def _check_source(values):
+    fingerprint_files.check_records(*values)
 
 
 def _match(config, corpus, evaluation, workers):

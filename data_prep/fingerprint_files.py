@@ -110,33 +110,31 @@ def digest(sources):
     return value.hexdigest()
 
 
-def check_records(flag, sources, kinds):
-    """Checks that shards are whole and hold images, before all is read.
+def check_not_empty(flag, sources):
+    """Raises ValueError if sources hold no image; names the flag."""
+    if not any(source.images or files.size(source.path) for source in sources):
+        raise ValueError(f"--{flag}: the shards hold no records.")
+
+
+def check_records(flag, kinds, source):
+    """Checks that a shard is whole and holds images, before all is read.
 
     Args:
-        flag: Flag that gave the sources, for messages.
-        sources: List of `Source`.
+        flag: Flag that gave the source, for messages.
         kinds: Kinds of records, if their manifest says it, that are accepted.
+        source: `Source`; image files are not looked at.
 
     Raises:
-        ValueError: Shards are of another kind or hold nothing; says which.
-        records.RecordError: A shard is truncated, or its first record holds no
-            image; names it.
+        ValueError: The shard is of another kind; says which.
+        records.RecordError: The shard is truncated, or its first record holds
+            no image; names it.
     """
     from data_prep import records
 
-    total = 0
-    for source in sources:
-        if source.path is None:
-            total += len(source.images)
-            continue
+    if source.path is not None:
         _check_kind(flag, source.path, kinds)
-        count = records.count_records(source.path)
-        if count:
+        if records.count_records(source.path):
             next(source.read())
-        total += count
-    if not total:
-        raise ValueError(f"--{flag}: the shards hold no records.")
 
 
 def _check_kind(flag, path, kinds):
