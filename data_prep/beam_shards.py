@@ -17,7 +17,7 @@ from apache_beam.options import pipeline_options
 from data_prep import files
 
 # Not "DirectRunner", which first tries to download a runner of its own.
-LOCAL_RUNNER = "FnApiRunner"
+LOCAL_RUNNER = "apache_beam.runners.portability.fn_api_runner.FnApiRunner"
 
 
 def open_pipeline(options):
