@@ -157,15 +157,20 @@ def tile(image, caption, *, key, wrong=False):
         key: Name of the image, for readers who cannot see it.
         wrong: Whether to mark it.
     """
-    png = io.BytesIO()
-    image.save(png, "PNG")
     first, *rest = map(html.escape, caption)
     css = ' class="wrong"' if wrong else ""
     return (
-        f'<figure{css}><img src="{_data_url(png.getvalue())}" '
+        f'<figure{css}><img src="{_data_url(png_bytes(image))}" '
         f'alt="{html.escape(key)}"><figcaption><b>{first}</b><br>'
         f"{'<br>'.join(rest)}</figcaption></figure>"
     )
+
+
+def png_bytes(image):
+    """Returns a PIL image as the bytes of a PNG file."""
+    encoded = io.BytesIO()
+    image.save(encoded, "PNG")
+    return encoded.getvalue()
 
 
 def _data_url(png):

@@ -91,10 +91,11 @@ def order_of(key):
 
 
 def _hash64(*parts):
-    digest = hashlib.blake2b(digest_size=8)
+    # Processors have instructions for it: twice as fast as BLAKE2.
+    digest = hashlib.sha256()
     for part in parts:
         digest.update(part)
-    return int.from_bytes(digest.digest(), "big")
+    return int.from_bytes(digest.digest()[:8], "big")
 
 
 def _perceptual_bits(grey):

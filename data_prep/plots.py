@@ -200,46 +200,46 @@ def _draw_bins(axes, values, color, bottom=None):
     axes.bar(centers, values, 0.88 / len(values), bottom=bottom, color=color)
 
 
-def class_counts(before, after, class_names, *, theme=LIGHT):
-    """Draws the pseudo-labeled images of each class.
+def class_counts(columns, class_names, *, theme=LIGHT):
+    """Draws how many images each class has, counted in one way or two.
 
-    Many classes are drawn as two steps, sorted, instead of bars.
+    Many classes are drawn as steps, sorted by the first column, not as bars.
 
     Args:
-        before: int [classes], kept images.
-        after: int [classes], images after balancing.
+        columns: dict name in the legend -> int [classes]; one or two.
         class_names: str [classes].
         theme: `Theme`.
 
     Returns:
         PNG bytes.
     """
-    before, after = np.asarray(before), np.asarray(after)
-    few = len(before) <= _MOST_BARS
+    values = [np.asarray(column) for column in columns.values()]
+    colors = (theme.series[0], theme.right)[-len(values) :]
+    few = len(class_names) <= _MOST_BARS
     fig, axes = _new_chart(
         theme,
         x_label="class" if few else "classes, most images first",
         y_label="images",
     )
     if few:
-        _draw_bars(axes, before, after, class_names, theme)
+        _draw_bars(axes, values, colors, class_names)
     else:
-        order = np.argsort(-before, kind="stable")
-        for values, color in ((before, theme.series[0]), (after, theme.right)):
-            axes.stairs(values[order], baseline=None, color=color, lw=1.8)
-        axes.set_xlim(0, len(before))
+        order = np.argsort(-values[0], kind="stable")
+        for column, color in zip(values, colors):
+            axes.stairs(column[order], baseline=None, color=color, lw=1.8)
+        axes.set_xlim(0, len(order))
         axes.set_ylim(bottom=0)
     axes.yaxis.set_major_locator(_count_locator())
-    handles = [patches.Patch(color=theme.series[0])]
-    handles.append(patches.Patch(color=theme.right))
-    _add_legend(fig, theme, handles, ["kept", "after balancing"])
+    handles = [patches.Patch(color=color) for color in colors]
+    _add_legend(fig, theme, handles, list(columns))
     return _to_png(fig)
 
 
-def _draw_bars(axes, before, after, class_names, theme):
-    positions = np.arange(len(before))
-    axes.bar(positions - 0.2, before, 0.38, color=theme.series[0])
-    axes.bar(positions + 0.2, after, 0.38, color=theme.right)
+def _draw_bars(axes, columns, colors, class_names):
+    positions = np.arange(len(class_names))
+    shifts = (-0.2, 0.2) if len(columns) > 1 else (0,)
+    for column, color, shift in zip(columns, colors, shifts):
+        axes.bar(positions + shift, column, 0.38, color=color)
     names = [_shorten(name) for name in class_names]
     crowded = sum(map(len, names)) + 2 * len(names) > 50
     axes.set_xticks(

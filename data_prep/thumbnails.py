@@ -7,6 +7,7 @@ from PIL import Image, ImageOps
 from data_prep import image_encoding
 
 _SIZE = 96
+_GAP = 6
 
 
 def read(places):
@@ -67,3 +68,20 @@ def make(image_bytes, *, whole=False):
         return image
     side = min(_SIZE, *image.size)
     return ImageOps.fit(image, (side, side), Image.BICUBIC)
+
+
+def sheet(rows):
+    """Returns thumbnails in rows, on white, as one PIL image.
+
+    Args:
+        rows: Non-empty sequence of sequences of PIL images; small ones are
+            enlarged.
+    """
+    step = _SIZE + _GAP
+    width = max(1, *map(len, rows)) * step + _GAP
+    result = Image.new("RGB", (width, len(rows) * step + _GAP), "white")
+    for y, row in enumerate(rows):
+        for x, image in enumerate(row):
+            tile = image.resize((_SIZE, _SIZE), Image.NEAREST)
+            result.paste(tile, (x * step + _GAP, y * step + _GAP))
+    return result

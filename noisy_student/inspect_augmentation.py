@@ -18,9 +18,9 @@ from absl import logging
 from PIL import Image, PngImagePlugin
 
 from autoaugment import magnitudes as magnitudes_lib
-from data_prep import command_line, contact_sheet, files, image_encoding
+from data_prep import command_line, files, image_encoding
 from noisy_student import config as config_lib
-from noisy_student import data_config, flag_declarations
+from noisy_student import contact_sheet, data_config, flag_declarations
 
 _IMAGE_SIZE = 224
 _SMALL_IMAGE_SIZE = 32

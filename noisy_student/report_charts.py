@@ -82,8 +82,10 @@ class Charts(charts.ChartFolder):
                     "Images kept of each class, before and after balancing, "
                     "which writes copies where a class has too few.",
                     lambda plots, theme: plots.class_counts(
-                        figures["kept_per_class"],
-                        figures["written_per_class"],
+                        {
+                            "kept": figures["kept_per_class"],
+                            "after balancing": figures["written_per_class"],
+                        },
                         names,
                         theme=theme,
                     ),

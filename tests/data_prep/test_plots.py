@@ -28,8 +28,7 @@ FIGURES = {
         theme=theme,
     ),
     "class_counts": lambda theme: plots.class_counts(
-        [10, 0, 30],
-        [30, 0, 30],
+        {"kept": [10, 0, 30], "after": [30, 0, 30]},
         ["cat", "dog", "a very long name"],
         theme=theme,
     ),
@@ -113,28 +112,35 @@ def test_wrong_labels_are_drawn_only_where_the_truth_is_known():
 def test_areas_of_the_bars_are_proportional_to_the_classes_images():
     theme = plots.LIGHT
     names = list("abcdefghij")
-    png = plots.class_counts([50] * 10, [100] * 10, names)
+    png = plots.class_counts({"a": [50] * 10, "b": [100] * 10}, names)
     ratio = count_pixels(png, theme.right) / count_pixels(png, theme.series[0])
     # The patches of the legend are equally large.
     assert ratio == pytest.approx(2, rel=0.05)
+
+
+def test_one_count_is_drawn_in_the_colour_that_matters():
+    theme = plots.LIGHT
+    png = plots.class_counts({"images": [3, 1]}, ["cat", "dog"])
+    assert count_pixels(png, theme.right) > 1000
+    assert count_pixels(png, theme.series[0]) == 0
 
 
 def test_a_thousand_classes_are_drawn_as_lines():
     theme = plots.LIGHT
     counts = np.arange(1000)
     names = [str(i) for i in counts]
-    png = plots.class_counts(counts, np.full(1000, 999), names)
+    png = plots.class_counts({"a": counts, "b": np.full(1000, 999)}, names)
     width = decode(png).shape[1]
     assert width < count_pixels(png, theme.right) < 10 * width
 
 
 def test_counts_of_zero_everywhere_can_be_drawn():
     decode(plots.confidence_histogram([0] * 4, wrong_counts=[0] * 4))
-    decode(plots.class_counts([0, 0], [0, 0], ["a", "b"]))
+    decode(plots.class_counts({"kept": [0, 0]}, ["a", "b"]))
 
 
 def test_names_that_look_like_formulas_are_drawn_as_they_are():
-    decode(plots.class_counts([1], [1], [r"$\frac{$"]))
+    decode(plots.class_counts({"$^$": [1]}, [r"$\frac{$"]))
     decode(plots.contact_sheet(IMAGES[:1], [r"$\frac{$"], wrong=[False]))
 
 

@@ -14,8 +14,7 @@ from PIL import Image, ImageDraw
 
 import autoaugment
 from autoaugment import magnitudes
-from data_prep import contact_sheet
-from noisy_student import inspect_augmentation, preprocessing
+from noisy_student import contact_sheet, inspect_augmentation, preprocessing
 from tests.data_prep import corpus
 
 

@@ -109,7 +109,8 @@ def test_labels_are_shown_by_confidence_and_by_class(work, drawn, tmp_path):
     assert settings["wrong_counts"] is LABELS.wrong_counts
     assert settings["min_threshold"] == 0.5
     [(classes, _)] = drawn["class_counts"]
-    assert classes == ([30, 30, 0], [45, 45, 0], report_run.NAMES)
+    counts = {"kept": [30, 30, 0], "after balancing": [45, 45, 0]}
+    assert classes == (counts, report_run.NAMES)
 
 
 @pytest.mark.parametrize("truth", [None, "truth.json"])

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import ImageFont
 
-from data_prep import contact_sheet
-from data_prep.contact_sheet import Strip, Tile
+from noisy_student import contact_sheet
+from noisy_student.contact_sheet import Strip, Tile
 
 # Where the layout puts things, in pixels.
 MARGIN, GAP, GROUP_GAP, LINE_GAP = 32, 6, 14, 16
