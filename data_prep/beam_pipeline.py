@@ -19,6 +19,7 @@ the same flags, and those of the teacher.
 
 import dataclasses
 import importlib.util
+import logging as logging_lib
 import os
 
 from absl import logging
@@ -126,8 +127,13 @@ def run(config, *, deduplication=None, filtering=None, label=None):
             deduplication, config.options
         ),
         "predict": lambda: label(config),
-        "filter": lambda: beam_filter.run(filtering, config.options),
+        "filter": lambda: filter_unlabel.log_report(
+            beam_filter.run(filtering, config.options)
+        ),
     }
+    if not any(option.startswith("--runner") for option in config.options):
+        # A runner elsewhere says what it does, and where to watch it.
+        logging_lib.getLogger("apache_beam").setLevel(logging_lib.WARNING)
     for stage in config.stages:
         logging.info("Stage: %s.", stage)
         work[stage]()
