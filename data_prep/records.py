@@ -8,6 +8,8 @@ pseudo_labeled: an image and what a teacher says about it; classes 0-based.
 prediction: what a teacher says about the image of the same index in an image
     shard, without the image.
 
+The last two hold a distribution in one of the ways of `prob_storage.py`.
+
 Each has a key that identifies the image; data preparation decides by its hash.
 Records written elsewhere may lack it; it is then "<shard file name>:<index>".
 """
@@ -18,7 +20,7 @@ import numpy as np
 import tensorflow as tf
 from google.protobuf import message
 
-from data_prep import files, shards
+from data_prep import files, prob_parsing, prob_storage, shards
 from data_prep.shard_writer import ShardedWriter
 from data_prep.shards import list_shards, read_manifest
 
@@ -29,7 +31,7 @@ KEY = "image/filename"
 LABEL = "image/class/label"
 PSEUDO_LABEL = "label"
 CONFIDENCE = "prob"
-PROBS = "probabilities"
+PROBS = prob_storage.PROBS
 PREDICTED_CLASS = "classes"
 
 # A TFRecord frames its payload: length and its crc before, the payload's after.
@@ -54,6 +56,23 @@ def _int64_feature(value):
 def _float_feature(values):
     values = np.asarray(values, np.float32).ravel()
     return tf.train.Feature(float_list=tf.train.FloatList(value=values))
+
+
+def _numbers_feature(values):
+    if values.dtype == np.int64:
+        numbers = tf.train.Int64List(value=values)
+        return tf.train.Feature(int64_list=numbers)
+    return _float_feature(values)
+
+
+def _probs_features(probs, storage):
+    """Returns dict field -> `tf.train.Feature` of a distribution."""
+    return {
+        name: _bytes_feature(value)
+        if isinstance(value, bytes)
+        else _numbers_feature(value)
+        for name, value in prob_storage.encode(probs, storage).items()
+    }
 
 
 def _serialize(feature):
@@ -86,7 +105,15 @@ def unlabeled_example(image_bytes, key):
     )
 
 
-def pseudo_labeled_example(image_bytes, label, confidence, probs, key):
+def pseudo_labeled_example(
+    image_bytes,
+    label,
+    confidence,
+    probs,
+    key,
+    *,
+    storage=prob_storage.DEFAULT,
+):
     """Returns a serialized pseudo-labeled record.
 
     Args:
@@ -95,28 +122,30 @@ def pseudo_labeled_example(image_bytes, label, confidence, probs, key):
         confidence: float, the teacher's probability of that class.
         probs: float [num_classes], the teacher's distribution.
         key: bytes or str that identifies the image.
+        storage: `prob_storage.ProbStorage` of the distribution.
     """
     return _serialize(
         {
             IMAGE: _bytes_feature(image_bytes),
             PSEUDO_LABEL: _int64_feature(label),
             CONFIDENCE: _float_feature(confidence),
-            PROBS: _float_feature(probs),
+            **_probs_features(probs, storage),
             KEY: _bytes_feature(key),
         }
     )
 
 
-def prediction_example(probs, key):
+def prediction_example(probs, key, *, storage=prob_storage.DEFAULT):
     """Returns a serialized prediction; the class is the first largest prob.
 
     Args:
         probs: float [num_classes], the teacher's distribution.
         key: bytes or str, the key of the image.
+        storage: `prob_storage.ProbStorage` of the distribution.
     """
     return _serialize(
         {
-            PROBS: _float_feature(probs),
+            **_probs_features(probs, storage),
             PREDICTED_CLASS: _int64_feature(np.argmax(probs)),
             KEY: _bytes_feature(key),
         }
@@ -183,23 +212,13 @@ def parse_pseudo_labeled(serialized, num_classes):
         `confidence` float32 [], `probs` float32 [num_classes], `key` string []
         (empty where the record has none).
     """
-    parsed = tf.io.parse_single_example(
-        serialized,
-        {
-            IMAGE: _scalar(tf.string),
-            PSEUDO_LABEL: _scalar(tf.int64),
-            CONFIDENCE: _scalar(tf.float32),
-            PROBS: tf.io.FixedLenFeature([num_classes], tf.float32),
-            KEY: _OPTIONAL_KEY,
-        },
-    )
-    return {
-        "image_bytes": parsed[IMAGE],
-        "label": parsed[PSEUDO_LABEL],
-        "confidence": parsed[CONFIDENCE],
-        "probs": parsed[PROBS],
-        "key": parsed[KEY],
+    fields = {
+        "image_bytes": (IMAGE, _scalar(tf.string)),
+        "label": (PSEUDO_LABEL, _scalar(tf.int64)),
+        "confidence": (CONFIDENCE, _scalar(tf.float32)),
+        "key": (KEY, _OPTIONAL_KEY),
     }
+    return _parse_with_probs(serialized, fields, num_classes)
 
 
 def parse_prediction(serialized, num_classes):
@@ -214,19 +233,30 @@ def parse_prediction(serialized, num_classes):
         float32 [num_classes], `label` int64 [] (0-based), `key` string []
         (empty where the record has none).
     """
-    parsed = tf.io.parse_example(
-        serialized,
-        {
-            PROBS: tf.io.FixedLenFeature([num_classes], tf.float32),
-            PREDICTED_CLASS: _scalar(tf.int64),
-            KEY: _OPTIONAL_KEY,
-        },
-    )
-    return {
-        "probs": parsed[PROBS],
-        "label": parsed[PREDICTED_CLASS],
-        "key": parsed[KEY],
+    fields = {
+        "label": (PREDICTED_CLASS, _scalar(tf.int64)),
+        "key": (KEY, _OPTIONAL_KEY),
     }
+    return _parse_with_probs(serialized, fields, num_classes)
+
+
+def _parse_with_probs(serialized, fields, num_classes):
+    """Parses one record or a batch: `probs` beside the fields named.
+
+    Args:
+        serialized: string tensor, scalar or [batch].
+        fields: dict name -> (stored name, `tf.io.FixedLenFeature`).
+        num_classes: int, length of the stored distribution.
+    """
+    is_batch = tf.convert_to_tensor(serialized).shape.rank == 1
+    parse = tf.io.parse_example if is_batch else tf.io.parse_single_example
+    parsed = parse(
+        serialized,
+        {**dict(fields.values()), PROBS: prob_parsing.feature(num_classes)},
+    )
+    values = {name: parsed[stored] for name, (stored, _) in fields.items()}
+    values["probs"] = prob_parsing.distribution(serialized, parsed[PROBS])
+    return values
 
 
 def unpack_image(serialized):
@@ -247,13 +277,21 @@ def stores_image(serialized):
 
 def stores_probs(serialized):
     """Returns whether a record has a teacher's distribution."""
-    return PROBS in _features(serialized)
+    fields = prob_storage.FIELD_OF_KIND.values()
+    return not set(fields).isdisjoint(_features(serialized))
 
 
 def unpack_prediction(serialized):
-    """Returns (float32 probs [num_classes], label, key) of a prediction."""
+    """Returns (float32 probs [num_classes], label, key) of a prediction.
+
+    Raises:
+        RecordError: It is malformed; says how.
+    """
     feature = _features(serialized)
-    probs = np.array(feature[PROBS].float_list.value, np.float32)
+    try:
+        probs = prob_storage.decode(feature)
+    except ValueError as error:
+        raise RecordError(str(error)) from error
     label = feature[PREDICTED_CLASS].int64_list.value[0]
     return probs, label, _first_bytes(feature, KEY)
 

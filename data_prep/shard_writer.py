@@ -7,6 +7,7 @@ manifest replaces the markers.
 
 import collections
 import contextlib
+import itertools
 import os
 import re
 
@@ -59,8 +60,9 @@ class ShardedWriter:
     `pending` are the shards still to write; `open_shard` writes one; `finish`
     writes the manifest. Several processes may write different shards of one
     set; the last calls `finish`. Prediction shards are called
-    `<split>-info-%05d-of-%05d-00000`, have the text file with their count
-    beside them, and the manifest of `<split>-info`.
+    `<split>-info-%05d-of-%05d-%05d`, a file for each of the workers that share
+    an image shard; they have the text file with their count beside them, and
+    the manifest of `<split>-info`.
 
     Args:
         directory: Output folder; created with the first shard.
@@ -70,6 +72,9 @@ class ShardedWriter:
         config: JSON-able dict of all settings the bytes depend on.
         num_classes: Number of classes, if known.
         class_names: Names in label order, if known.
+        num_workers: Workers that share each shard; more than one only of
+            predictions.
+        worker: Which of them writes here; what is pending is its own.
 
     Raises:
         ValueError: `kind` or `num_shards` is out of range, or the folder holds
@@ -87,6 +92,8 @@ class ShardedWriter:
         config,
         num_classes=None,
         class_names=None,
+        num_workers=1,
+        worker=0,
     ):
         if kind not in KINDS:
             raise ValueError(
@@ -99,28 +106,45 @@ class ShardedWriter:
         self._directory = os.fspath(directory)
         self._kind = kind
         self._num_shards = num_shards
+        self._num_workers = num_workers
+        self._worker = worker
         self._image_split = split
         self._split = f"{split}-info" if kind == "prediction" else split
         self._num_classes = num_classes
         self._class_names = None if class_names is None else tuple(class_names)
         self._config = {"num_shards": num_shards, **config}
+        if num_workers > 1:
+            self._config["num_workers"] = num_workers
         self._check_foreign_shards()
         self._settings = self._settings_of(self._merge([]))
         self._manifest = shards.read_manifest(self._directory, self._split)
+        self._is_new = self._manifest is None
         if self._manifest:
             self._check_settings(self._settings_of(self._manifest))
-        if self.pending:
+        # Reads the markers, too: they may be another run's.
+        if self.unfinished:
             # A shard was deleted after the manifest was written.
             self._manifest = None
 
     def path(self, index):
-        """Returns the path of a shard."""
+        """Returns the path of a shard, of this worker's part of it."""
+        return self._path(index, self._worker)
+
+    def _path(self, index, worker):
         name = shards.shard_name(self._split, index, self._num_shards)
         if self._kind == "prediction":
             name = shards.prediction_name(
-                self._image_split, index, self._num_shards
+                self._image_split, index, self._num_shards, worker
             )
         return os.path.join(self._directory, name)
+
+    def _all_names(self):
+        """Returns the names of the files of all workers, a set."""
+        return {
+            os.path.basename(self._path(index, worker))
+            for index in range(self._num_shards)
+            for worker in range(self._num_workers)
+        }
 
     @property
     def num_shards(self):
@@ -130,12 +154,26 @@ class ShardedWriter:
     @property
     def pending(self):
         """Tuple of the indices of shards that are not complete yet."""
+        return self._pending([self._worker])
+
+    @property
+    def unfinished(self):
+        """Tuple of the indices of shards that some worker has not completed."""
+        if self._is_new and not self._manifest:
+            # Another process may have finished, and removed the markers.
+            self._manifest = shards.read_manifest(self._directory, self._split)
+        return self._pending(range(self._num_workers))
+
+    def _pending(self, workers):
         names = set(files.list_names(self._directory))
         return tuple(
             index
             for index in range(self._num_shards)
-            if os.path.basename(self.path(index)) not in names
-            or not (self._manifest or self._read_marker(index))
+            if any(
+                os.path.basename(self._path(index, worker)) not in names
+                or not (self._manifest or self._read_marker(index, worker))
+                for worker in workers
+            )
         )
 
     @contextlib.contextmanager
@@ -174,7 +212,7 @@ class ShardedWriter:
             files.remove(temporary)
             raise
         if self._kind == "prediction":
-            info = shards.info_name(index, self._num_shards)
+            info = shards.info_name(index, self._num_shards, self._worker)
             files.write_json(
                 os.path.join(self._directory, info),
                 {"image_num": shard.num_records},
@@ -186,22 +224,26 @@ class ShardedWriter:
         """Writes the manifest once all shards are there, and returns it.
 
         Raises:
-            ValueError: Some shards are still pending; names them.
+            ValueError: Some shards are not complete; names them.
         """
-        if pending := self.pending:
-            names = [os.path.basename(self.path(i)) for i in pending]
+        if unfinished := self.unfinished:
+            names = [os.path.basename(self.path(i)) for i in unfinished]
             raise ValueError(
                 f"{len(names)} of {self._num_shards} shards are not written "
                 f"yet in {self._directory!r}: {', '.join(names[:5])}."
             )
         if not self._manifest:
-            markers = [self._read_marker(i) for i in range(self._num_shards)]
+            markers = [
+                [self._read_marker(i, w) for w in range(self._num_workers)]
+                for i in range(self._num_shards)
+            ]
             self._manifest = self._merge(markers)
             shards.write_manifest(self._directory, self._manifest)
         self._clean()
         return self._manifest
 
-    def _merge(self, markers):
+    def _merge(self, markers_of_shards):
+        markers = list(itertools.chain.from_iterable(markers_of_shards))
         counters = collections.Counter()
         for marker in markers:
             counters.update(marker["counters"])
@@ -209,7 +251,10 @@ class ShardedWriter:
         return shards.Manifest(
             kind=self._kind,
             split=self._split,
-            num_records=tuple(marker["num_records"] for marker in markers),
+            num_records=tuple(
+                sum(marker["num_records"] for marker in markers_of_shard)
+                for markers_of_shard in markers_of_shards
+            ),
             counters=dict(sorted(counters.items())),
             label_min=min(labels, default=None),
             label_max=max(labels, default=None),
@@ -218,13 +263,13 @@ class ShardedWriter:
             config=self._config,
         )
 
-    def _marker_path(self, index):
-        folder, name = os.path.split(self.path(index))
+    def _marker_path(self, index, worker):
+        folder, name = os.path.split(self._path(index, worker))
         return os.path.join(folder, f".{name}.done.json")
 
     def _write_marker(self, index, shard):
         files.write_json(
-            self._marker_path(index),
+            self._marker_path(index, self._worker),
             {
                 "num_records": shard.num_records,
                 "counters": dict(sorted(shard.counters.items())),
@@ -233,8 +278,8 @@ class ShardedWriter:
             },
         )
 
-    def _read_marker(self, index):
-        path = self._marker_path(index)
+    def _read_marker(self, index, worker):
+        path = self._marker_path(index, worker)
         if not files.exists(path):
             return None
         marker = files.read_json(path)
@@ -260,7 +305,7 @@ class ShardedWriter:
             )
 
     def _check_foreign_shards(self):
-        own = {os.path.basename(self.path(i)) for i in range(self._num_shards)}
+        own = self._all_names()
         for name in files.list_names(self._directory):
             parsed = shards.parse_name(name)
             if parsed and parsed["split"] == self._split and name not in own:
@@ -273,7 +318,7 @@ class ShardedWriter:
 
     def _clean(self):
         """Removes the markers and what killed runs left behind."""
-        own = {os.path.basename(self.path(i)) for i in range(self._num_shards)}
+        own = self._all_names()
         for name in files.list_names(self._directory):
             leftover = _LEFTOVER_NAME.match(name)
             if leftover and leftover["shard"] in own:

@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 from google.protobuf import message
 
-from data_prep import records, shards
+from data_prep import prob_storage, records, shards
 
 # What `tf.io.decode_image` reads, by its first bytes.
 _IMAGE_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"BM")
@@ -103,25 +103,36 @@ def check_record(serialized, kind, num_classes, where):
         example = tf.train.Example.FromString(serialized)
     except message.DecodeError as error:
         raise records.RecordError(f"{where}not a tf.train.Example.") from error
+    feature = example.features.feature
     values = {}
     for name, (type_name, check) in _FIELDS[kind].items():
-        # Not `feature[name]`: that would insert what is missing.
-        feature = example.features.feature
-        stored = feature[name].WhichOneof("kind") if name in feature else None
-        if stored is None and name == records.KEY:
-            values[name] = ()
-            continue
-        if stored != type_name:
-            raise records.RecordError(
-                f"{where}field {name!r} must hold {_TYPE_NAMES[type_name]}. "
-                f"Received: {_TYPE_NAMES[stored]}."
-            )
-        values[name] = getattr(feature[name], stored).value
-        if problem := check(values[name], num_classes):
+        values[name] = _read_field(feature, name, type_name, where)
+        is_missing_key = name == records.KEY and values[name] == ()
+        problem = not is_missing_key and check(values[name], num_classes)
+        if problem:
             raise records.RecordError(f"{where}field {name!r} {problem}.")
     if kind == "pseudo_labeled":
         _check_label_matches(values, where)
     return values
+
+
+def _read_field(feature, name, type_name, where):
+    """Returns the values of a field, () for a missing key."""
+    # Not `feature[name]`: that would insert what is missing.
+    stored = feature[name].WhichOneof("kind") if name in feature else None
+    if stored is None and name == records.KEY:
+        return ()
+    if stored is None and name == records.PROBS:
+        try:
+            return prob_storage.decode(feature)
+        except ValueError as error:
+            raise records.RecordError(f"{where}{error}") from error
+    if stored != type_name:
+        raise records.RecordError(
+            f"{where}field {name!r} must hold {_TYPE_NAMES[type_name]}. "
+            f"Received: {_TYPE_NAMES[stored]}."
+        )
+    return getattr(feature[name], stored).value
 
 
 def _check_label_matches(values, where):
@@ -186,7 +197,7 @@ def _check_confidence(values, num_classes):
 
 
 def _check_probs(values, num_classes):
-    if not values or num_classes not in (None, len(values)):
+    if not len(values) or num_classes not in (None, len(values)):
         return f"must hold {num_classes or 'some'} values, has {len(values)}"
     return _check_probability(values)
 

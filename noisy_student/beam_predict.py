@@ -7,12 +7,12 @@ import apache_beam as beam
 import tensorflow as tf
 from apache_beam.utils import shared
 
-from data_prep import beam_shards
+from data_prep import beam_shards, progress
 from noisy_student import predict
 
 
 class LabelShard(beam.DoFn):
-    """Labels the image shards whose numbers it is given, one at a time.
+    """Labels image shards, `labelling_stream.ShardPart`s, one at a time.
 
     The network is loaded once in each process of a worker, whose devices it
     computes on; its threads share it.
@@ -33,11 +33,12 @@ class LabelShard(beam.DoFn):
             lambda: predict.Labeller(self._config, tf.distribute.get_strategy())
         )
 
-    def process(self, index):
+    def process(self, part):
         """Writes the predictions for a shard; yields the number of images."""
-        number = self._labeller.write_shard(self._writer, index)
-        beam_shards.count({"labeled": number})
-        yield number
+        meter = progress.Progress("images labeled", total=part.num_images)
+        self._labeller.write(self._writer, [part], meter)
+        beam_shards.count({"labeled": part.num_images})
+        yield part.num_images
 
 
 def predict_on_beam(config, options):
@@ -57,8 +58,9 @@ def predict_on_beam(config, options):
     """
     writer = predict.open_writer(config)
     if pending := writer.pending:
+        parts = predict.find_parts(config)
         with beam_shards.open_pipeline(options) as pipeline:
-            _ = beam_shards.elements(pipeline, pending) | "Label" >> beam.ParDo(
-                LabelShard(config, writer)
-            )
+            _ = beam_shards.elements(
+                pipeline, [parts[index] for index in pending]
+            ) | "Label" >> beam.ParDo(LabelShard(config, writer))
     return writer.finish()

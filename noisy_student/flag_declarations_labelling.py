@@ -3,7 +3,7 @@
 Source: noisystudent `predict_label.py`, `main.py`.
 """
 
-from data_prep import command_line
+from data_prep import command_line, prob_storage
 
 # Accepted so that scripts of the original code run, and named in a warning:
 # what they steered is TensorFlow's own matter now, or has one choice.
@@ -48,22 +48,37 @@ def define_labelling_flags(flag_values):
     group.integer(
         "total_replicas",
         1,
-        "Workers that share each shard, image by image; more than one are an "
-        "error as yet.",
+        "Workers that share each shard, image by image, each with a file of "
+        "its own; one with reassign_label.",
         lower_bound=1,
     )
     group.integer(
         "worker_id",
         0,
         "Which of those workers this is; with reassign_label, which task of "
-        "the filter wrote the shards.",
+        "the original's filter wrote the shards, file_prefix-worker_id-*; not "
+        "given, they are called file_prefix-*.",
         lower_bound=0,
     )
     group.boolean(
         "reassign_label",
         False,
-        "Label filtered shards again, and write them with their images; an "
-        "error as yet.",
+        "Label filtered shards again, and write them with their images, in "
+        "the same order, under the same names.",
+    )
+    group.enum(
+        "prediction_storage",
+        "full",
+        prob_storage.KINDS,
+        "How distributions are stored: a float32 or float16 of each class, or "
+        "those of the most probable classes, of which the others share the "
+        "rest evenly.",
+    )
+    group.integer(
+        "num_stored_classes",
+        10,
+        "Classes that prediction_storage=topk stores of each image.",
+        lower_bound=1,
     )
 
 

@@ -6,6 +6,8 @@ Part of `config.py`, whose names these are for everybody else.
 import dataclasses
 from typing import Optional
 
+from data_prep import prob_storage
+
 
 @dataclasses.dataclass(frozen=True)
 class LabellingConfig:
@@ -23,6 +25,7 @@ class LabellingConfig:
             written with their images.
         info_dir: Directory that gets the count of each shard's images, as
             the predictions' own does; None writes it there alone.
+        storage: How distributions are stored.
     """
 
     input_dir: Optional[str] = None
@@ -33,6 +36,7 @@ class LabellingConfig:
     worker: int = 0
     reassign: bool = False
     info_dir: Optional[str] = None
+    storage: prob_storage.ProbStorage = prob_storage.DEFAULT
 
     def __post_init__(self):
         if not 0 <= self.worker < self.num_workers:

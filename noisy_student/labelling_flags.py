@@ -7,6 +7,7 @@ Source: noisystudent `predict_label.py`.
 
 from absl import logging
 
+from data_prep import prob_storage
 from noisy_student.flag_declarations_labelling import LEGACY_NO_EFFECT
 from noisy_student.labelling_config import LabellingConfig
 
@@ -57,17 +58,26 @@ def labelling_config(values):
     )
     return LabellingConfig(
         input_dir=unlabeled or labeled,
-        # A filter's task is a part of its shards' names.
-        split=f"{values.file_prefix}-{values.worker_id}"
-        if reassign
-        else values.file_prefix,
+        split=_split(values),
         shard_ids=_shard_ids(values.shard_id) if some else None,
         num_shards=values.num_shards if some else None,
         num_workers=1 if reassign else values.total_replicas,
         worker=0 if reassign else values.worker_id,
         reassign=reassign,
         info_dir=values.info_dir or None,
+        storage=prob_storage.ProbStorage(
+            kind=values.prediction_storage,
+            num_stored=values.num_stored_classes,
+        ),
     )
+
+
+def _split(values):
+    # The original's filter has its task in the names of its shards.
+    task = values.given("worker_id")
+    if values.reassign_label and task is not None:
+        return f"{values.file_prefix}-{task}"
+    return values.file_prefix
 
 
 def _shard_ids(text):

@@ -34,8 +34,8 @@ def main(flag_values):
     from noisy_student import precision, workers
     from noisy_student import strategy as strategy_lib
 
-    if run.mode in ("export", "predict"):
-        workers.require_one(f"--mode={run.mode}")
+    if run.mode == "export":
+        workers.require_one("--mode=export")
     if run.follow:
         workers.require_one("--follow")
     # First: devices cannot be configured once TensorFlow has read a record.
@@ -155,6 +155,10 @@ def _predict(run, strategy):
             head=run.checkpoint_head,
             shard_ids=run.labelling.shard_ids,
             info_dir=run.labelling.info_dir,
+            num_workers=run.labelling.num_workers,
+            worker=run.labelling.worker,
+            reassign=run.labelling.reassign,
+            storage=run.labelling.storage,
         ),
         strategy,
     )

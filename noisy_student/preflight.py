@@ -39,25 +39,32 @@ def check_paths(run):
         _require_given("label_data_dir", train.data.label_data_dir, run.mode)
     if run.mode == "predict":
         require_directory(_labelling_flag(run), run.labelling.input_dir)
-        _check_labelling_share(run.labelling)
     if run.mode in ("predict", "export"):
         _require_given("output_dir", run.output_dir, run.mode)
+    if run.mode == "predict":
+        _check_labels(run)
     if run.output_dir is not None:
         files.check_folder("output_dir", run.output_dir)
 
 
-def _check_labelling_share(labelling):
-    """Refuses what labelling does not do, rather than doing something else."""
-    if labelling.reassign:
+def _check_labels(run):
+    """Refuses labels that would destroy images, or cannot be stored."""
+    labelling = run.labelling
+    if labelling.reassign and _is_same(labelling.input_dir, run.output_dir):
         raise ValueError(
-            "--reassign_label is not there yet: label the filtered shards "
-            "without it, then let data_prep.filter_unlabel write them anew."
+            f"--output_dir={run.output_dir} holds the shards that "
+            "--reassign_label reads: write to another directory."
         )
-    if labelling.num_workers > 1:
+    try:
+        labelling.storage.check_classes(run.train.model.num_classes)
+    except ValueError as error:
         raise ValueError(
-            f"--total_replicas={labelling.num_workers}: workers do not share "
-            "a shard yet; give each its own with --shard_id."
-        )
+            f"--num_stored_classes={labelling.storage.num_stored}: {error}"
+        ) from error
+
+
+def _is_same(directory, other):
+    return os.path.abspath(directory) == os.path.abspath(other)
 
 
 def check_training_paths(train):

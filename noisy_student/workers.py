@@ -81,9 +81,9 @@ def require_one(command):
     """
     if (workers := num_named()) > 1:
         raise ValueError(
-            f"{command} runs on one machine or one TPU; only training and "
-            f"evaluation are shared. Received: TF_CONFIG with {workers} "
-            "workers."
+            f"{command} runs on one machine or one TPU; only training, "
+            "evaluation and labelling are shared. Received: TF_CONFIG with "
+            f"{workers} workers."
         )
 
 
@@ -92,14 +92,22 @@ def count(strategy):
     return len(_names(strategy))
 
 
+def index(strategy):
+    """Returns which worker this is, from 0."""
+    resolver = _resolver(strategy)
+    if resolver is None:
+        return 0
+    return _names(strategy).index(f"{resolver.task_type} {resolver.task_id}")
+
+
 def is_chief(strategy):
     """Returns whether this worker writes what a run leaves behind."""
-    return _index(strategy) == 0
+    return index(strategy) == 0
 
 
 def name(strategy):
     """Returns what this worker is called, such as `worker 1`."""
-    return _names(strategy)[_index(strategy)]
+    return _names(strategy)[index(strategy)]
 
 
 def own_file(strategy, file_name):
@@ -107,7 +115,7 @@ def own_file(strategy, file_name):
     if count(strategy) == 1:
         return file_name
     stem, suffix = os.path.splitext(file_name)
-    number = f"{_index(strategy):05d}-of-{count(strategy):05d}"
+    number = f"{index(strategy):05d}-of-{count(strategy):05d}"
     return f"{stem}-{number}{suffix}"
 
 
@@ -263,13 +271,6 @@ def _names(strategy):
         for job in ("chief", "worker")
         for index in range(len(cluster.get(job, ())))
     ]
-
-
-def _index(strategy):
-    resolver = _resolver(strategy)
-    if resolver is None:
-        return 0
-    return _names(strategy).index(f"{resolver.task_type} {resolver.task_id}")
 
 
 def _resolver(strategy):

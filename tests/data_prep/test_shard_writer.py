@@ -146,6 +146,40 @@ def test_several_processes_share_a_set(tmp_path):
     assert first.finish().total_records == 12
 
 
+def test_the_second_to_finish_finds_the_manifest_of_the_first(tmp_path):
+    first, second = _open(tmp_path), _open(tmp_path)
+    for writer, index in ((first, 0), (second, 1), (first, 2)):
+        _write_shard(writer, index)
+    assert first.finish() == second.finish()
+
+
+def test_workers_write_a_file_each_and_one_manifest(tmp_path):
+    both = [
+        _open(
+            tmp_path, num_shards=2, kind="prediction", num_workers=2, worker=i
+        )
+        for i in (0, 1)
+    ]
+    for worker, index in ((0, 0), (0, 1), (1, 1)):
+        with both[worker].open_shard(index) as shard:
+            for _ in range(3 - worker):
+                shard.write(records.prediction_example([1.0], b"k"))
+                shard.count("labeled")
+    assert [writer.pending for writer in both] == [(), (0,)]
+    assert both[0].unfinished == both[1].unfinished == (0,)
+    with pytest.raises(ValueError, match="1 of 2 shards are not written"):
+        both[0].finish()
+    with both[1].open_shard(0):
+        pass
+    manifest = both[0].finish()
+    assert manifest.num_records == (3, 5)
+    assert manifest.counters == {"labeled": 8}
+    assert manifest.config["num_workers"] == 2
+    assert (tmp_path / shards.prediction_name(SPLIT, 1, 2, 1)).exists()
+    assert (tmp_path / shards.info_name(1, 2, 1)).exists()
+    assert not [n for n in os.listdir(tmp_path) if n.startswith(".")]
+
+
 def test_prediction_shards_have_their_count_beside_them(tmp_path):
     writer = _open(tmp_path, num_shards=1, kind="prediction")
     with writer.open_shard(0) as shard:

@@ -95,6 +95,8 @@ NON_DEFAULT = {
     "total_replicas": 2,
     "worker_id": 1,
     "reassign_label": True,
+    "prediction_storage": "float16",
+    "num_stored_classes": 3,
     "eval_batch_size": 4,
     "use_tpu": True,
     "tpu": "local",
@@ -255,6 +257,8 @@ def test_filtered_shards_are_called_by_the_task_of_their_filter():
     labelling = parsed_config("--reassign_label", "--worker_id=7").labelling
     assert labelling.split == "train-7"
     assert (labelling.worker, labelling.num_workers) == (0, 1)
+    # Our own filter has no tasks.
+    assert parsed_config("--reassign_label").labelling.split == "train"
 
 
 def test_the_checkpoint_of_labelling_is_for_labelling_alone():

@@ -115,6 +115,7 @@ def test_shards_may_be_labeled_by_several_commands(settings, tmp_path):
     written = {p.name for p in pathlib.Path(settings.output_dir).glob("[!.]*")}
     assert written == {
         shards.prediction_name("unlabeled", 1, 2),
+        "unlabeled-table-00001-of-00002-00000.npz",
         shards.info_name(1, 2),
     }
     (info,) = counts.iterdir()

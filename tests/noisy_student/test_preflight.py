@@ -82,17 +82,22 @@ def test_more_training_shards_than_there_are_are_refused(data_dir):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--reassign_label"], "--reassign_label is not there yet"),
-        (["--total_replicas=2"], "--total_replicas=2: workers do not share"),
+        (["--reassign_label"], "--output_dir=.* holds the shards that --reass"),
+        (
+            ["--prediction_storage=topk", "--num_stored_classes=1001"],
+            "--num_stored_classes=1001: .* must be <= 1000",
+        ),
     ],
 )
-def test_what_labelling_does_not_do_is_refused(data_dir, arguments, message):
+def test_labels_that_cannot_be_written_are_refused(
+    data_dir, arguments, message
+):
     (data_dir / "model.ckpt.index").touch()
     run = run_config(
         "--mode=predict",
         f"--unlabel_data_dir={data_dir}",
         f"--predict_ckpt_path={data_dir}/model.ckpt",
-        "--output_dir=out",
+        f"--output_dir={data_dir}/",
         *arguments,
     )
     with pytest.raises(ValueError, match=message):

@@ -288,3 +288,33 @@ def test_all_end_when_the_chief_refuses_or_one_was_started_otherwise(
     assert [code for code, _ in ends] == [1, 1]
     for _, errors in ends:
         assert "error: The workers have different settings" in errors
+
+
+@pytest.mark.long
+def test_two_workers_label_as_one_process_does(undisturbed, tmp_path):
+    """They divide the shards; batches of one worker hold half the images."""
+    model_dir, _ = undisturbed
+    fixtures.write_unlabeled(tmp_path / "images", "train", 11, num_shards=3)
+    arguments = [
+        "--mode=predict",
+        f"--checkpoint={model_dir}/model.ckpt-{STEPS}",
+        f"--unlabel_data_dir={tmp_path}/images",
+        "--file_prefix=train",
+        f"--num_label_classes={fixtures.NUM_CLASSES}",
+    ]
+    shared = [*arguments, f"--output_dir={tmp_path}/shared"]
+    with two_workers([*shared, "--eval_batch_size=8"], tmp_path) as workers:
+        for worker in workers:
+            code, errors = worker.end()
+            assert code == 0, errors
+    alone = [*arguments, f"--output_dir={tmp_path}/alone"]
+    process = start([*alone, "--eval_batch_size=4"], tmp_path / "temporary")
+    code, errors = process.end()
+    assert code == 0, errors
+    names = sorted(os.listdir(tmp_path / "alone"))
+    # Three shards, with a count and a table each, and the manifest.
+    assert len(names) == 10
+    assert sorted(os.listdir(tmp_path / "shared")) == names
+    for name in names:
+        whole = (tmp_path / "alone" / name).read_bytes()
+        assert (tmp_path / "shared" / name).read_bytes() == whole, name
