@@ -64,7 +64,7 @@ def main(flag_values):
         make_corpus(flag_values.work_dir, max(sizes), workers)
         for rows in sizes:
             paths = shard_paths(flag_values.work_dir, rows)
-            _print_scale(alone(measure_scale, paths, workers))
+            alone(measure_scale, paths, workers)
     if part in ("all", "peer"):
         make_corpus(flag_values.work_dir, _PEER_ROWS, workers)
         paths = shard_paths(flag_values.work_dir, _PEER_ROWS)
@@ -130,39 +130,37 @@ def highest_memory():
 
 
 def measure_scale(paths, workers):
-    """Goes through the stages of a decision.
-
-    Returns:
-        (rows, dict stage -> (seconds, highest memory so far in bytes)).
-    """
+    """Goes through the stages of a decision and prints what each takes."""
     tables = counting.Tables(paths, workers)
     bins = _RULE.bins(_NUM_CLASSES)
-    stages = {}
-
-    def timed(name, function, *arguments):
-        started = time.perf_counter()
-        result = function(*arguments)
-        stages[name] = time.perf_counter() - started, highest_memory()
-        return result
-
-    counts = timed("count", counting.histogram, tables, _NUM_CLASSES, bins)
-    rows = int(counts.sum())
-    plan = timed("choose", balancing.choose, _RULE, counts, tables.map)
-    timed("report", filter_report.make_report, _RULE, plan, tables)
-    timed("duplicate keys", duplicate_keys.repeated_hashes, tables, rows)
-    return rows, stages
-
-
-def _print_scale(measured):
-    rows, stages = measured
-    seconds = stages["count"][0] + stages["choose"][0]
+    rows = len(paths) * _SHARD_ROWS
+    started = time.perf_counter()
+    counts = _timed(
+        "count", rows, counting.histogram, tables, _NUM_CLASSES, bins
+    )
+    plan = _timed("choose", rows, balancing.choose, _RULE, counts, tables.map)
+    seconds = time.perf_counter() - started
     print(
         f"{rows:10d} rows: count and choose {seconds:.1f} s, "
         f"{rows / seconds / 1e6:.1f} million rows/s, "
-        f"{stages['choose'][1] / 1e6:.0f} MB"
+        f"{highest_memory() / 1e6:.0f} MB",
+        flush=True,
     )
-    for name, (seconds, memory) in stages.items():
-        print(f"{name:>27s} {seconds:8.1f} s{memory / 1e6:8.0f} MB so far")
+    _timed("report", rows, filter_report.make_report, _RULE, plan, tables)
+    _timed("duplicate keys", rows, duplicate_keys.repeated_hashes, tables, rows)
+
+
+def _timed(name, rows, function, *arguments):
+    cpu, started = time.process_time(), time.perf_counter()
+    result = function(*arguments)
+    seconds = time.perf_counter() - started
+    print(
+        f"{rows:10d} rows: {name} {seconds:.1f} s, "
+        f"{time.process_time() - cpu:.1f} s of processor time, "
+        f"{highest_memory() / 1e6:.0f} MB so far",
+        flush=True,
+    )
+    return result
 
 
 def compare_with_dictionaries(paths, workers, runs):

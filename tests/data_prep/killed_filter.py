@@ -1,8 +1,8 @@
 """Filters a corpus and kills the process that does it, again and again.
 
 Called as `python -m tests.data_prep.killed_filter FOLDER KILLS SEED`: the
-corpus is that of FOLDER, an undisturbed run writes to FOLDER/whole, those that
-are killed to FOLDER/killed.
+corpus is that of FOLDER, an undisturbed run writes to FOLDER/whole, those
+killed write to FOLDER/killed.
 """
 
 import os
