@@ -24,16 +24,19 @@ CORE = [
     "absl-py>=1.4,<3",
     "Pillow>=9.5,<14",
 ]
+BEAM = "apache-beam>=2.69,<2.78"
 MATPLOTLIB = "matplotlib>=3.7,<4"
 QUICKSTART = ["scikit-learn>=1.3,<2", MATPLOTLIB]
 EXTRAS = {
     "quickstart": QUICKSTART,
     "plots": [MATPLOTLIB],
     "svhn": ["scipy>=1.10,<2"],
-    "beam": ["apache-beam[tfrecord]>=2.69,<2.78"],
+    "beam": [BEAM],
+    "dataflow": ["apache-beam[gcp]>=2.69,<2.78"],
     "tpu": ["google-api-python-client>=2.100,<3", "oauth2client>=4.1.3,<5"],
     "dev": [
         *QUICKSTART,
+        BEAM + OLD,
         "pytest>=7.4,<10",
         "pytest-xdist>=3.5,<4",
         "ruff>=0.17,<0.18",

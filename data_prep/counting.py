@@ -15,6 +15,7 @@ import numpy as np
 
 from data_prep import (
     balancing,
+    duplicate_keys,
     files,
     prediction_table,
     progress,
@@ -65,6 +66,25 @@ class Tables:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
+
+    def measure(self, function, columns=prediction_table.COLUMNS):
+        """Yields function(table, shard) of each table, or of several together.
+
+        Args:
+            function: Returns a list of tuples of arrays. A tuple of one holds
+                indices to count, and may come back as (different indices, how
+                often each occurs); others hold columns of rows to collect.
+            columns: Columns the tables have to have.
+        """
+        return self.map(function, columns)
+
+    def sum(self, function):
+        """Returns the sums of function(table, shard), a tuple of arrays."""
+        return tuple(map(sum, zip(*self.map(function))))
+
+    def repeated_hashes(self, num_images, range_size):
+        """Returns what `duplicate_keys.repeated_hashes` does."""
+        return duplicate_keys.repeated_hashes(self, num_images, range_size)
 
     def _apply(self, function, shard, columns):
         return function(self.read(shard, columns), shard)
@@ -130,11 +150,12 @@ def histogram(tables, num_classes, bins):
     def flat_bins(table, shard):
         where = repr(tables.paths[shard][0])
         check_columns(table.label, table.confidence, num_classes, where)
-        return balancing.flat_bins(table, bins)
+        return [(balancing.flat_bins(table, bins),)]
 
     counter = rank_search.FlatCounter(num_classes * len(bins))
-    for indices in tables.map(flat_bins, columns=("label", "confidence")):
-        counter.add(indices)
+    columns = ("label", "confidence")
+    for (measured,) in tables.measure(flat_bins, columns):
+        counter.add(*measured)
     return counter.total().reshape(num_classes, len(bins))
 
 

@@ -13,6 +13,7 @@ their bytes are those of an evaluation image.
 
 import collections
 import dataclasses
+import functools
 import os
 
 import numpy as np
@@ -20,13 +21,12 @@ from absl import logging
 
 from data_prep import (
     command_line,
-    corpus_duplicates,
     deduplicate_report,
     files,
     fingerprint_files,
     fingerprint_index,
     image_fingerprints,
-    progress,
+    shard_work,
     shard_writer,
     shards,
 )
@@ -101,6 +101,9 @@ class DeduplicateConfig:
         }
 
 
+_DEFAULTS = {f.name: f.default for f in dataclasses.fields(DeduplicateConfig)}
+
+
 def _absolute(path):
     return path if files.is_remote(path) else os.path.abspath(path)
 
@@ -114,12 +117,14 @@ class _Inputs:
     files_left_out: dict
 
 
-def run(config, only_report=False):
+def run(config, only_report=False, workers=None):
     """Takes fingerprints, matches, writes and reports; finished parts are kept.
 
     Args:
         config: `DeduplicateConfig`.
         only_report: Whether to stop before images are written.
+        workers: `shard_work.InThisProcess`, the default, or what stands in
+            for it.
 
     Returns:
         dict, the content of report.json.
@@ -129,6 +134,7 @@ def run(config, only_report=False):
         ValueError: Inputs are of a wrong kind or damaged, or the output folder
             holds a run with other settings; says which.
     """
+    workers = shard_work.InThisProcess() if workers is None else workers
     for name in ("output_dir", "fingerprint_dir"):
         files.check_folder(name, getattr(config, name))
     inputs = _find_inputs(config)
@@ -149,22 +155,22 @@ def run(config, only_report=False):
     report = deduplicate_report.read(config.output_dir)
     if report and (only_report or not writer.pending):
         return report
-    _check_records(inputs)
+    _check_records(inputs, workers)
     for folder, values in (
         (config.output_dir, settings),
         (config.fingerprint_dir, digests),
     ):
         files.write_json(os.path.join(folder, CONFIG_FILE), values)
     corpus, evaluation = (
-        fingerprint_files.write(config.fingerprint_dir, name, sources)
+        fingerprint_files.write(config.fingerprint_dir, name, sources, workers)
         for name, sources in (
             ("corpus", inputs.corpus),
             ("evaluation", inputs.evaluation),
         )
     )
-    matches = _match(config, corpus, evaluation)
+    matches = _match(config, corpus, evaluation, workers)
     if not only_report:
-        _write_shards(writer, inputs.corpus, corpus, matches)
+        _write_shards(writer, inputs.corpus, corpus, matches, workers)
     return deduplicate_report.write(
         config.output_dir,
         deduplicate_report.Findings(
@@ -202,15 +208,21 @@ def _check_settings(folder, settings):
         )
 
 
-def _check_records(inputs):
-    for flag, sources, kinds in (
-        ("input_dir", inputs.corpus, _CORPUS_KINDS),
-        ("eval_dir", inputs.evaluation, _EVALUATION_KINDS),
-    ):
-        fingerprint_files.check_records(flag, sources, kinds)
+def _check_records(inputs, workers):
+    fingerprint_files.check_not_empty("input_dir", inputs.corpus)
+    fingerprint_files.check_not_empty("eval_dir", inputs.evaluation)
+    sources = [("input_dir", _CORPUS_KINDS, s) for s in inputs.corpus]
+    sources += [("eval_dir", _EVALUATION_KINDS, s) for s in inputs.evaluation]
+    workers.for_each(
+        "shards checked", sources, _check_source, total=len(sources)
+    )
 
 
-def _match(config, corpus, evaluation):
+def _check_source(values):
+    fingerprint_files.check_records(*values)
+
+
+def _match(config, corpus, evaluation, workers):
     """Matches every shard that has not been; returns `Matches`."""
     num_shards = len(corpus.paths)
     matches = deduplicate_report.Matches(
@@ -226,27 +238,37 @@ def _match(config, corpus, evaluation):
     pending = [i for i in range(num_shards) if not matches.exists(i)]
     if not pending:
         return matches
-    index = fingerprint_index.FingerprintIndex(
-        _evaluation_rows(config, evaluation),
-        max_distance=config.rule["max_distance"],
-        mirrored=config.mirrored,
-    )
+    _check_evaluation(config, evaluation)
     repeated = None
     if config.within_corpus:
-        repeated = corpus_duplicates.find(corpus)
-    meter = progress.Progress(
-        "shards matched", total=num_shards, done=num_shards - len(pending)
+        repeated = workers.find_in_corpus(corpus)
+    work = functools.partial(
+        _match_shard, config, corpus, evaluation, matches, repeated
     )
-    for shard in pending:
-        found = index.match(corpus.read(shard, "rows"))
-        if repeated is not None:
-            found = _add_repeated(found, repeated[shard])
-        matches.write(shard, found)
-        meter.advance()
+    workers.for_each("shards matched", pending, work, total=num_shards)
     return matches
 
 
-def _evaluation_rows(config, evaluation):
+def _match_shard(config, corpus, evaluation, matches, repeated, shard):
+    index = _load_index(
+        evaluation, config.rule["max_distance"], config.mirrored
+    )
+    found = index.match(corpus.read(shard, "rows"))
+    if repeated is not None:
+        found = _add_repeated(found, repeated[shard])
+    matches.write(shard, found)
+
+
+@functools.lru_cache(maxsize=1)
+def _load_index(evaluation, max_distance, mirrored):
+    return fingerprint_index.FingerprintIndex(
+        evaluation.read_all("rows"),
+        max_distance=max_distance,
+        mirrored=mirrored,
+    )
+
+
+def _check_evaluation(config, evaluation):
     rows = evaluation.read_all("rows")
     undecodable = rows["state"] == image_fingerprints.UNDECODABLE
     if undecodable.all():
@@ -264,7 +286,6 @@ def _evaluation_rows(config, evaluation):
             ", ".join(key.decode(errors="replace") for key in keys[:5])
             + (", ..." if len(keys) > 5 else ""),
         )
-    return rows
 
 
 def _add_repeated(found, repeated):
@@ -279,42 +300,32 @@ def _add_repeated(found, repeated):
     return both[np.argsort(both["row"], kind="stable")]
 
 
-def _write_shards(writer, sources, corpus, matches):
+def _write_shards(writer, sources, corpus, matches, workers):
+    work = functools.partial(_write_shard, writer, sources, corpus, matches)
+    workers.for_each("shards written", writer.pending, work, total=len(sources))
+    writer.finish()
+
+
+def _write_shard(writer, sources, corpus, matches, index):
+    # Imported here: what is finished needs no TensorFlow.
     from data_prep import records
 
-    pending = writer.pending
-    meter = progress.Progress(
-        "shards written",
-        total=len(sources),
-        done=len(sources) - len(pending),
-    )
-    for index in pending:
-        reasons = deduplicate_report.reasons(corpus, matches, index)
-        with writer.open_shard(index, num_input=len(reasons)) as shard:
-            for reason, number in collections.Counter(reasons).items():
-                shard.count(reason, number)
-            reader = records.read_records(sources[index].path)
-            for reason, serialized in zip(reasons, reader):
-                if reason.startswith("kept"):
-                    shard.write(serialized)
-        meter.advance()
-    writer.finish()
+    reasons = deduplicate_report.reasons(corpus, matches, index)
+    with writer.open_shard(index, num_input=len(reasons)) as shard:
+        for reason, number in collections.Counter(reasons).items():
+            shard.count(reason, number)
+        reader = records.read_records(sources[index].path)
+        for reason, serialized in zip(reasons, reader):
+            if reason.startswith("kept"):
+                shard.write(serialized)
 
 
 def define_flags(flag_values):
     """Declares the flags of this command."""
-    defaults = {
-        f.name: f.default for f in dataclasses.fields(DeduplicateConfig)
-    }
     group = command_line.FlagGroup("Input", flag_values)
     group.string("input_dir", None, "Folder of the corpus' shards.")
-    group.string("split", defaults["split"], "Split of those shards.")
-    group.string(
-        "eval_dir",
-        None,
-        "Evaluation images: folders of shards or of images, or patterns of "
-        "shards (/data/validation-*); several are separated by semicolons.",
-    )
+    group.string("split", _DEFAULTS["split"], "Split of those shards.")
+    define_eval_flag(group)
     group = command_line.FlagGroup("Output", flag_values)
     group.string("output_dir", None, "Folder of everything written.")
     group.string(
@@ -324,27 +335,41 @@ def define_flags(flag_values):
         "default fingerprints in --output_dir.",
     )
     group.bool("only_report", False, "Report what matches, write no images.")
-    group = command_line.FlagGroup("Rule", flag_values)
+    define_rule_flags(command_line.FlagGroup("Rule", flag_values))
+
+
+def define_eval_flag(group):
+    """Declares the flag of the evaluation images in a `FlagGroup`."""
+    group.string(
+        "eval_dir",
+        None,
+        "Evaluation images: folders of shards or of images, or patterns of "
+        "shards (/data/validation-*); several are separated by semicolons.",
+    )
+
+
+def define_rule_flags(group):
+    """Declares the flags of the rule in a `FlagGroup`."""
     group.bool(
         "near_duplicates",
-        defaults["near_duplicates"],
+        _DEFAULTS["near_duplicates"],
         "Remove images that look like evaluation images, not only equal ones.",
     )
     group.integer(
         "max_distance",
-        defaults["max_distance"],
+        _DEFAULTS["max_distance"],
         "Bits of 64 in which perceptual hashes of near duplicates may differ.",
         lower_bound=0,
         upper_bound=fingerprint_index.MAX_DISTANCE,
     )
     group.bool(
         "mirrored",
-        defaults["mirrored"],
+        _DEFAULTS["mirrored"],
         "Remove near duplicates of mirrored evaluation images, too.",
     )
     group.bool(
         "within_corpus",
-        defaults["within_corpus"],
+        _DEFAULTS["within_corpus"],
         "Of corpus images with equal bytes, keep one.",
     )
 
@@ -353,6 +378,18 @@ def config_from_flags(flag_values):
     """Returns the `DeduplicateConfig` the flags ask for."""
     names = [field.name for field in dataclasses.fields(DeduplicateConfig)]
     return DeduplicateConfig(**{n: flag_values[n].value for n in names})
+
+
+def rule_from_flags(flag_values):
+    """Returns dict of what `define_eval_flag` and `define_rule_flags` ask."""
+    names = (
+        "eval_dir",
+        "near_duplicates",
+        "max_distance",
+        "mirrored",
+        "within_corpus",
+    )
+    return {name: flag_values[name].value for name in names}
 
 
 def main(flag_values):

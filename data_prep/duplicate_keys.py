@@ -114,7 +114,7 @@ def check(tables, inputs, num_images, range_size=_RANGE_SIZE):
     Raises:
         ValueError: Images have the same key; names it and where they are.
     """
-    repeated = repeated_hashes(tables, num_images, range_size)
+    repeated = tables.repeated_hashes(num_images, range_size)
     if not len(repeated):
         return
     places = _find(tables, repeated[:_MOST_LOOKED_UP])

@@ -11,7 +11,10 @@ import json
 import os
 import reprlib
 import shutil
+import uuid
 
+# Process ids of containers on different machines are often the same.
+_MACHINE = uuid.uuid4().hex[:8]
 _SAMPLE_BYTES = 1 << 16
 # Class lists are too long for a message, paths are not.
 _SHORT = reprlib.Repr()
@@ -35,11 +38,11 @@ def _gfile():
 def temporary_path(path):
     """Returns the hidden name to write to before `publish(temporary, path)`.
 
-    The name holds the process id, so that two processes that write the same
-    file never write into each other's copy.
+    The name tells processes apart, those of other machines too, so that two
+    that write the same file never write into each other's copy.
     """
     folder, name = os.path.split(os.fspath(path))
-    return os.path.join(folder, f".{name}.{os.getpid()}.tmp")
+    return os.path.join(folder, f".{name}.{os.getpid()}-{_MACHINE}.tmp")
 
 
 def publish(temporary, path):

@@ -91,7 +91,7 @@ def make_report(balance, plan, tables):
             np.array(by_class, np.int64),
         )
 
-    counted, totals = map(sum, zip(*tables.map(count)))
+    counted, totals = tables.sum(count)
     num_unique, kept = int(totals[1].sum()), totals[1]
     if balance.use_all:
         # Only here may records share a key.

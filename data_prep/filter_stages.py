@@ -107,38 +107,79 @@ class Stages:
     def _count(self):
         """First stage: a table for each shard."""
         config = self._config
-        prediction_checks.check_inputs(
-            self._inputs,
-            config.info_dir,
-            config.num_label_classes,
-            sorted({*self._shard_ids} & {*self._spills.pending}),
+        self._on_shards(
+            "Check", self._check, {*self._shard_ids} & {*self._spills.pending}
         )
         files.write_json(self._path(CONFIG_FILE), self._settings)
         files.write_json(
             os.path.join(config.prelim_stats_dir, CONFIG_FILE),
             self._table_settings,
         )
-        counting.make_tables(config, self._inputs, self._shard_ids)
-        self._tables = counting.Tables(
-            counting.table_paths(self._inputs, config.prelim_stats_dir),
-            config.num_workers,
+        self._tables = self._open_tables(
+            counting.table_paths(self._inputs, config.prelim_stats_dir)
         )
-        if config.balance.selection == "binned":
-            self._write_prelim_stats()
+        self._on_shards("Count", self._count_shards, self._not_counted())
 
-    def _write_prelim_stats(self):
-        config = self._config
-        for shard in self._shard_ids:
-            for worker, table in enumerate(self._tables.paths[shard]):
-                path = filter_report.prelim_stats_path(
-                    config.prelim_stats_dir, shard, worker
+    def _on_shards(self, name, work, shard_ids):
+        """Does work that takes a list of input shards; here, in this process.
+
+        Args:
+            name: What is done.
+            work: Method that takes the list, whole or in parts.
+            shard_ids: Collection of int.
+        """
+        del name
+        work(sorted(shard_ids))
+
+    def _open_tables(self, paths):
+        """Returns the tables of all shards."""
+        return counting.Tables(paths, self._config.num_workers)
+
+    def _check(self, shard_ids):
+        prediction_checks.check_inputs(
+            self._inputs,
+            self._config.info_dir,
+            self._config.num_label_classes,
+            shard_ids,
+        )
+
+    def _not_counted(self):
+        """Returns list of the shards that lack a file of the first stage."""
+        return [
+            shard
+            for shard in self._shard_ids
+            if not all(
+                files.exists(path)
+                for path in (
+                    *self._tables.paths[shard],
+                    *self._prelim_stats_paths(shard),
                 )
+            )
+        ]
+
+    def _prelim_stats_paths(self, shard):
+        """Returns list of the original's counts, one for each of the tables."""
+        if self._config.balance.selection != "binned":
+            return []
+        return [
+            filter_report.prelim_stats_path(
+                self._config.prelim_stats_dir, shard, worker
+            )
+            for worker in range(len(self._tables.paths[shard]))
+        ]
+
+    def _count_shards(self, shard_ids):
+        counting.make_tables(self._config, self._inputs, shard_ids)
+        for shard in shard_ids:
+            for path, table in zip(
+                self._prelim_stats_paths(shard), self._tables.paths[shard]
+            ):
                 if not files.exists(path):
                     alone = counting.Tables(((table,),))
                     filter_report.write_prelim_stats(
                         path,
                         alone.read(0, ("label", "confidence")),
-                        config.num_label_classes,
+                        self._config.num_label_classes,
                     )
 
     def _choose(self):
@@ -163,7 +204,7 @@ class Stages:
         )
         if not balance.use_all:
             duplicate_keys.check(self._tables, self._inputs, int(counts.sum()))
-        plan = balancing.choose(balance, counts, self._tables.map)
+        plan = balancing.choose(balance, counts, self._tables.measure)
         report = filter_report.make_report(balance, plan, self._tables)
         buffer = io.BytesIO()
         np.savez(buffer, **plan.arrays())
@@ -190,27 +231,42 @@ class Stages:
         pending = sorted({*self._shard_ids} & {*self._spills.pending})
         if not pending:
             return
+        plan = self._read_plan()
+        meter = progress.Progress("shards filtered", total=len(pending))
+        for index in pending:
+            self._spills.write(index, *self._filter(index, plan))
+            meter.advance()
+
+    def _read_plan(self):
+        with np.load(io.BytesIO(files.read_bytes(self._path(_PLAN_FILE)))) as a:
+            return balancing.restore_plan(self._config.balance, dict(a))
+
+    def _filter(self, index, plan):
+        """Returns what an input shard gives.
+
+        Args:
+            index: int, the input shard.
+            plan: From `_read_plan`.
+
+        Returns:
+            (iterator of (output shard, order, label, serialized record),
+            ascending; int64 [output shards, reasons], its images).
+        """
         # Imported here: deciding and finished runs need no TensorFlow.
         from data_prep import filtered_shard
 
-        with np.load(io.BytesIO(files.read_bytes(self._path(_PLAN_FILE)))) as a:
-            plan = balancing.restore_plan(self._config.balance, dict(a))
-        meter = progress.Progress("shards filtered", total=len(pending))
-        for index in pending:
-            table = self._tables.read(index)
-            copies = plan.copies(table, index)
-            reason = filter_report.reasons(self._config.balance, table, copies)
-            order = filtered_shard.order_of(table.hash, plan.config.seed)
-            home = filtered_shard.output_shard(order, self._num_outputs)
-            self._spills.write(
-                index,
-                self._copies(index, table, copies),
-                _count_pairs(home, reason, self._num_outputs),
-            )
-            meter.advance()
+        table = self._tables.read(index)
+        copies = plan.copies(table, index)
+        reason = filter_report.reasons(self._config.balance, table, copies)
+        order = filtered_shard.order_of(table.hash, plan.config.seed)
+        home = filtered_shard.output_shard(order, self._num_outputs)
+        return (
+            self._copies(index, table, copies),
+            _count_pairs(home, reason, self._num_outputs),
+        )
 
     def _copies(self, index, table, copies):
-        """Yields what a shard gives, for `spill.Spills.write`."""
+        """Yields the records of an input shard, ascending in the order."""
         from data_prep import filtered_shard
 
         examples = filtered_shard.examples(
@@ -247,15 +303,21 @@ class Stages:
             done=self._num_outputs - len(pending),
         )
         for output in pending:
-            self._write_shard(output)
+            self._write_shard(output, *self._spills.read(output))
             meter.advance()
         if self._writer.pending:
             return False
         self._writer.finish()
         return True
 
-    def _write_shard(self, output):
-        found, counters = self._spills.read(output)
+    def _write_shard(self, output, found, counters):
+        """Writes an output shard.
+
+        Args:
+            output: int, the shard.
+            found: List of (order, serialized record, label).
+            counters: int64 [reasons], the input counted there.
+        """
         found.sort()
         with self._writer.open_shard(output, int(counters.sum())) as shard:
             for reason, number in filter_report.name_reasons(counters).items():

@@ -133,6 +133,11 @@ def main(flag_values):
     if report is None:
         logging.info("Shard %d is counted.", flag_values.shard_id)
         return
+    log_report(report)
+
+
+def log_report(report):
+    """Says in a few lines what a `FilterReport` says."""
     logging.info(
         "%d of %d images kept, %d records; %s.",
         report.num_unique,

@@ -14,7 +14,7 @@ import os
 
 import numpy as np
 
-from data_prep import files, image_fingerprints, image_folder, progress, shards
+from data_prep import files, image_fingerprints, image_folder, shards
 
 _BATCH = 256
 _FILES_PER_PART = 1024
@@ -110,33 +110,31 @@ def digest(sources):
     return value.hexdigest()
 
 
-def check_records(flag, sources, kinds):
-    """Checks that shards are whole and hold images, before all is read.
+def check_not_empty(flag, sources):
+    """Raises ValueError if sources hold no image; names the flag."""
+    if not any(source.images or files.size(source.path) for source in sources):
+        raise ValueError(f"--{flag}: the shards hold no records.")
+
+
+def check_records(flag, kinds, source):
+    """Checks that a shard is whole and holds images, before all is read.
 
     Args:
-        flag: Flag that gave the sources, for messages.
-        sources: List of `Source`.
+        flag: Flag that gave the source, for messages.
         kinds: Kinds of records, if their manifest says it, that are accepted.
+        source: `Source`; image files are not looked at.
 
     Raises:
-        ValueError: Shards are of another kind or hold nothing; says which.
-        records.RecordError: A shard is truncated, or its first record holds no
-            image; names it.
+        ValueError: The shard is of another kind; says which.
+        records.RecordError: The shard is truncated, or its first record holds
+            no image; names it.
     """
     from data_prep import records
 
-    total = 0
-    for source in sources:
-        if source.path is None:
-            total += len(source.images)
-            continue
+    if source.path is not None:
         _check_kind(flag, source.path, kinds)
-        count = records.count_records(source.path)
-        if count:
+        if records.count_records(source.path):
             next(source.read())
-        total += count
-    if not total:
-        raise ValueError(f"--{flag}: the shards hold no records.")
 
 
 def _check_kind(flag, path, kinds):
@@ -172,13 +170,14 @@ class FingerprintFiles:
         return np.concatenate(parts)
 
 
-def write(folder, name, sources):
+def write(folder, name, sources, workers):
     """Writes the fingerprints of every source that has none yet.
 
     Args:
         folder: Where the files go.
         name: Start of their names.
         sources: List of `Source`.
+        workers: `shard_work.InThisProcess`, or what stands in for it.
 
     Returns:
         `FingerprintFiles`.
@@ -189,25 +188,30 @@ def write(folder, name, sources):
         )
         for index in range(len(sources))
     )
-    pending = [i for i, path in enumerate(paths) if not files.exists(path)]
-    meter = progress.Progress(
-        f"{name}: fingerprints of shards",
-        total=len(paths),
-        done=len(paths) - len(pending),
+    pending = [
+        (path, source)
+        for path, source in zip(paths, sources)
+        if not files.exists(path)
+    ]
+    workers.for_each(
+        f"{name}: fingerprints of shards", pending, _write, total=len(paths)
     )
-    for index in pending:
-        rows, keys = _fingerprints(sources[index])
-        buffer = io.BytesIO()
-        order = [image_fingerprints.order_of(key) for key in keys]
-        np.savez(
-            buffer,
-            rows=rows,
-            order=np.array(order, "<u8"),
-            keys=np.array(keys, np.bytes_),
-        )
-        files.write_bytes(paths[index], buffer.getvalue())
-        meter.advance()
     return FingerprintFiles(paths)
+
+
+def _write(path_and_source):
+    """Writes the fingerprints of a source."""
+    path, source = path_and_source
+    rows, keys = _fingerprints(source)
+    buffer = io.BytesIO()
+    order = [image_fingerprints.order_of(key) for key in keys]
+    np.savez(
+        buffer,
+        rows=rows,
+        order=np.array(order, "<u8"),
+        keys=np.array(keys, np.bytes_),
+    )
+    files.write_bytes(path, buffer.getvalue())
 
 
 def _fingerprints(source):

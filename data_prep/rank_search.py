@@ -21,12 +21,18 @@ class FlatCounter:
     """
 
     def __init__(self, num_cells):
-        self._total = np.zeros(num_cells, np.int64)
+        self._num_cells = num_cells
+        # Made when it is needed: an empty counter is sent to other machines.
+        self._total = None
         self._waiting = []
         self._length = 0
 
-    def add(self, indices):
-        """Counts an int64 array of indices."""
+    def add(self, indices, counts=None):
+        """Counts an int64 array of indices, different ones if with counts."""
+        if counts is not None:
+            self._flush()
+            self._total[indices] += counts
+            return
         self._waiting.append(indices)
         self._length += len(indices)
         # Each count goes over all cells, so it is worth to wait.
@@ -34,9 +40,11 @@ class FlatCounter:
             self._flush()
 
     def _flush(self):
+        if self._total is None:
+            self._total = np.zeros(self._num_cells, np.int64)
         if self._waiting:
             self._total += np.bincount(
-                np.concatenate(self._waiting), minlength=len(self._total)
+                np.concatenate(self._waiting), minlength=self._num_cells
             )
         self._waiting, self._length = [], 0
 
@@ -93,11 +101,14 @@ class RankSearch:
         return not self._asked.any()
 
     def measure(self, table, shard):
-        """Returns what a pass needs to know of a table.
+        """Returns what a pass needs to know of a table, a tuple of arrays.
 
         Args:
             table: `balancing.Table`.
             shard: int, its shard.
+
+        Returns:
+            (int64 indices to count,), or the columns of candidates.
         """
         label = table.label
         rows = np.flatnonzero(self._asked[label] & self._accepted(table))
@@ -111,14 +122,17 @@ class RankSearch:
             position = rows[found].astype(np.uint64) + np.uint64(shard << 40)
             return label, first[found], second[found], position
         digit = (offset >> self._shift[label]).astype(np.int64)
-        return label * _NUM_DIGITS + digit
+        return (label * _NUM_DIGITS + digit,)
 
     def observe(self, measured):
-        """Takes what `measure` returned for a table; the order is free."""
+        """Takes what `measure` returned for a table, or for several together.
+
+        Indices of several are followed by how often each of them occurs.
+        """
         if self._collects:
             self._candidates.append(measured)
         else:
-            self._counter.add(measured)
+            self._counter.add(*measured)
 
     def conclude(self):
         """Ends a pass, in which every table was measured and observed."""

@@ -147,6 +147,11 @@ class ShardedWriter:
         }
 
     @property
+    def num_shards(self):
+        """Shards of the whole set."""
+        return self._num_shards
+
+    @property
     def pending(self):
         """Tuple of the indices of shards that are not complete yet."""
         return self._pending([self._worker])

@@ -108,33 +108,41 @@ def predict(config, strategy):
             not fit the model, an image cannot be decoded, or the output
             directory holds what another run wrote.
     """
-    inputs = shards.list_shards(config.input_dir, config.split)
-    prefix = checkpoint_archive.find(config.checkpoint)
-    writer = _open_writer(config, prefix, inputs)
-    own = _own_shards(config, strategy, len(inputs))
+    writer = open_writer(config)
+    own = _own_shards(config, strategy, writer.num_shards)
     pending = sorted(own.intersection(writer.pending))
     # All hosts build the network together, or none of them.
     if sum(workers.gather(strategy, len(pending))):
-        with strategy.scope():
-            teacher = models.load(
-                config.model, prefix, use_ema=config.use_ema, head=config.head
-            )
+        labeller = Labeller(config, strategy)
         with workers.together(strategy):
-            _label(config, strategy, teacher, writer, own, pending)
+            _label(config, labeller, writer, own, pending)
     with workers.together(strategy):
         if config.info_dir is not None and not config.reassign:
-            _copy_counts(config, own, len(inputs))
+            _copy_counts(config, own, writer.num_shards)
         if not workers.is_chief(strategy):
             return None
         if left := writer.unfinished:
             logging.info(
-                "%d of %d shards are left to others.", len(left), len(inputs)
+                "%d of %d shards are left to others.",
+                len(left),
+                writer.num_shards,
             )
             return None
         return writer.finish()
 
 
-def _open_writer(config, prefix, inputs):
+def open_writer(config):
+    """Returns the `shard_writer.ShardedWriter` of a labelling run.
+
+    Args:
+        config: `PredictConfig`.
+
+    Raises:
+        FileNotFoundError: If shards or checkpoint are missing.
+        ValueError: If the output directory holds what another run wrote.
+    """
+    inputs = shards.list_shards(config.input_dir, config.split)
+    prefix = checkpoint_archive.find(config.checkpoint)
     return shard_writer.ShardedWriter(
         config.output_dir,
         config.split,
@@ -179,39 +187,77 @@ def _copy_counts(config, indices, num_shards):
         files.write_json(path, count, indent=None)
 
 
-def _label(config, strategy, teacher, writer, own, pending):
+def find_parts(config):
+    """Returns the `labelling_stream.ShardPart`s of a labelling run, a list."""
     paths, counts = records.count_shards(config.input_dir, config.split)
-    parts = labelling_stream.divide(
+    return labelling_stream.divide(
         paths, counts, config.num_workers, config.worker
     )
+
+
+def _label(config, labeller, writer, own, pending):
+    parts = find_parts(config)
     total = sum(parts[index].num_images for index in own)
     num_pending = sum(parts[index].num_images for index in pending)
-    labelling_output.log_size(config, paths, total)
+    labelling_output.log_size(config, [part.path for part in parts], total)
     if not pending:
         return
-    stream = labelling_stream.ImageStream(
-        parts=tuple(parts[index] for index in pending),
-        view=preprocessing.eval_view(config.model),
-        batch_size=local_batch_size(strategy, config.batch_size),
-        num_workers=config.num_workers,
-        worker=config.worker,
-        keep_records=config.reassign,
+    meter = progress.Progress(
+        "images labeled", total=total, done=total - num_pending
     )
-    waiting = labelling_stream.Waiting()
-    started = time.perf_counter()
-    labelling_output.write(
-        config,
-        writer,
-        stream.parts,
-        stream.rows(make_forward(teacher, strategy), waiting),
-        progress.Progress(
-            "images labeled", total=total, done=total - num_pending
-        ),
-    )
-    logging.info(
-        "Labelling waited for images in %.1f %% of its time.",
-        100 * waiting.seconds / (time.perf_counter() - started),
-    )
+    labeller.write(writer, [parts[index] for index in pending], meter)
+
+
+class Labeller:
+    """A teacher that is loaded, and labels shards.
+
+    Args:
+        config: `PredictConfig`.
+        strategy: `tf.distribute` strategy.
+    """
+
+    def __init__(self, config, strategy):
+        with strategy.scope():
+            teacher = models.load(
+                config.model,
+                checkpoint_archive.find(config.checkpoint),
+                use_ema=config.use_ema,
+                head=config.head,
+            )
+        self._config = config
+        self._batch_size = local_batch_size(strategy, config.batch_size)
+        self._forward = make_forward(teacher, strategy)
+
+    def write(self, writer, parts, meter):
+        """Labels shards in one stream of images, and writes them.
+
+        Args:
+            writer: From `open_writer`.
+            parts: List of those of `find_parts` that are pending.
+            meter: `progress.Progress` of images.
+        """
+        config = self._config
+        stream = labelling_stream.ImageStream(
+            parts=tuple(parts),
+            view=preprocessing.eval_view(config.model),
+            batch_size=self._batch_size,
+            num_workers=config.num_workers,
+            worker=config.worker,
+            keep_records=config.reassign,
+        )
+        waiting = labelling_stream.Waiting()
+        started = time.perf_counter()
+        labelling_output.write(
+            config,
+            writer,
+            stream.parts,
+            stream.rows(self._forward, waiting),
+            meter,
+        )
+        logging.info(
+            "Labelling waited for images in %.1f %% of its time.",
+            100 * waiting.seconds / (time.perf_counter() - started),
+        )
 
 
 def local_batch_size(strategy, batch_size):

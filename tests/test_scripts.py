@@ -5,9 +5,10 @@ import shutil
 import subprocess
 
 import pytest
+from absl import flags
 
 ROOT = pathlib.Path(__file__).parent.parent
-SCRIPTS = [*sorted((ROOT / "scripts").glob("*.sh")), ROOT / ".ci" / "run"]
+SCRIPTS = [*sorted((ROOT / "scripts").rglob("*.sh")), ROOT / ".ci" / "run"]
 
 
 def bash(command, **environment):
@@ -346,6 +347,58 @@ def test_the_smoke_run_is_short_and_has_its_own_directory(tmp_path):
 def test_the_test_script_passes_arguments_on(tmp_path, arguments, expected):
     result = bash(f"scripts/test.sh {arguments}", **echoing_python(tmp_path))
     assert result.stdout.strip() == f"pytest {expected}"
+
+
+DATAFLOW = {"PROJECT": "mine", "BUCKET": "gs://mine/beam"}
+
+
+@pytest.mark.parametrize(
+    ("environment", "message"),
+    [
+        ({}, "PROJECT must be set"),
+        (
+            {"PROJECT": "mine", "BUCKET": "/tmp"},
+            "BUCKET must be a folder on gs",
+        ),
+        ({**DATAFLOW, "ACCELERATOR": "nvidia-tesla-t4"}, "ACCELERATOR needs"),
+    ],
+)
+def test_dataflow_needs_to_know_where(environment, message):
+    result = bash(
+        "scripts/beam/dataflow.sh", PATH="/usr/bin:/bin", **environment
+    )
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr.startswith(f"error: {message}")
+
+
+@pytest.mark.parametrize(
+    "extra", [{}, {"IMAGE": "image", "ACCELERATOR": "nvidia-tesla-t4"}]
+)
+def test_dataflow_gets_flags_of_ours_and_options_that_beam_knows(
+    tmp_path, extra
+):
+    pytest.importorskip("apache_beam")
+    from apache_beam.options import pipeline_options
+
+    from noisy_student import beam_pipeline
+
+    result = bash(
+        "scripts/beam/dataflow.sh --input_dir=gs://in --num_image=5",
+        **{**echoing_python(tmp_path), **DATAFLOW, **extra},
+    )
+    module, *words = result.stdout.split()
+    assert module == "noisy_student.beam_pipeline", result.stderr
+    flag_values = flags.FlagValues()
+    beam_pipeline.define_flags(flag_values)
+    _, *options = flag_values([module, *words])
+    assert (flag_values.num_image, flag_values.min_threshold) == (5, 0.3)
+    parsed = pipeline_options.PipelineOptions(options)
+    known = parsed.get_all_options(drop_default=True)
+    assert known["runner"] == "DataflowRunner"
+    assert known == parsed.get_all_options(
+        drop_default=True, retain_unknown_options=True
+    )
+    assert len(known) >= len(options) - 1  # Two are both experiments.
 
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)

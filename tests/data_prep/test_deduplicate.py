@@ -18,6 +18,7 @@ from data_prep import (
     fingerprint_files,
     image_fingerprints,
     records,
+    shard_work,
     shard_writer,
     shards,
 )
@@ -240,7 +241,9 @@ def test_one_of_equal_images_is_kept_whatever_the_sharding(
             images.append((key, str(path)))
             keys.append(key)
         sources.append(fingerprint_files.Source(images=tuple(images)))
-    found = fingerprint_files.write(str(tmp_path / "f"), "corpus", sources)
+    found = fingerprint_files.write(
+        str(tmp_path / "f"), "corpus", sources, shard_work.InThisProcess()
+    )
     marks = np.concatenate(corpus_duplicates.find(found, most_hashes))
     groups = collections.defaultdict(list)
     for key in keys:

@@ -16,7 +16,6 @@ import pytest
 import tensorflow as tf
 
 from data_prep import (
-    counting,
     hashing,
     prediction_inputs,
     prediction_table,
@@ -116,7 +115,12 @@ def read_predictions(settings):
         settings.input_dir, settings.output_dir, "train"
     )
     return [
-        list(map(records.unpack_prediction, counting.read_predictions(paths)))
+        list(
+            map(
+                records.unpack_prediction,
+                prediction_inputs.read_predictions(paths),
+            )
+        )
         for paths in inputs.predictions
     ]
 
