@@ -92,6 +92,23 @@ def encode(probs, storage):
     }
 
 
+def packed_floats(values):
+    """Returns numbers as `tf.train.FloatList` serializes them.
+
+    Parsing these bytes is a hundred times faster than filling the list.
+
+    Args:
+        values: float, of any shape.
+    """
+    packed = np.asarray(values, "<f4").tobytes()
+    length, prefix = len(packed), bytearray(b"\x0a")
+    while length > 127:
+        prefix.append(length & 127 | 128)
+        length >>= 7
+    prefix.append(length)
+    return bytes(prefix) + packed
+
+
 def decode(feature):
     """Returns float32 [num_classes], the distribution that a record holds.
 

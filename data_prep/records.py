@@ -54,8 +54,8 @@ def _int64_feature(value):
 
 
 def _float_feature(values):
-    values = np.asarray(values, np.float32).ravel()
-    return tf.train.Feature(float_list=tf.train.FloatList(value=values))
+    packed = prob_storage.packed_floats(values)
+    return tf.train.Feature(float_list=tf.train.FloatList.FromString(packed))
 
 
 def _numbers_feature(values):

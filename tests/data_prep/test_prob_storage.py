@@ -153,6 +153,14 @@ def test_an_odd_number_of_bytes_is_no_distribution():
         records.unpack_prediction(example.SerializeToString())
 
 
+@pytest.mark.parametrize("count", [0, 1, 31, 32, 1000, 5000])
+def test_packed_numbers_are_those_of_a_list(count):
+    values = np.random.default_rng(count).normal(size=count)
+    wanted = tf.train.FloatList(value=values.astype(np.float32))
+    found = tf.train.FloatList.FromString(prob_storage.packed_floats(values))
+    assert found == wanted
+
+
 def test_storages_are_checked():
     with pytest.raises(ValueError, match="`kind` must be one of .*'half'"):
         prob_storage.ProbStorage("half")
