@@ -67,6 +67,7 @@ def test_without_a_supported_python_one_line_says_what_was_found(tmp_path):
     result = bash(
         "source scripts/environment.sh && use_environment dev",
         PATH=only(tmp_path),
+        NOISY_STUDENT_VENV=str(tmp_path / "venv"),
     )
     assert result.returncode == 1
     assert result.stdout == ""
