@@ -35,6 +35,9 @@ from data_prep import (
 
 STAGES = ("deduplicate", "predict", "filter")
 
+# Flags of filtering that say which part of it a command does.
+_ONE_MACHINE = ("only_get_stats", "num_shards", "shard_id")
+
 
 @dataclasses.dataclass(frozen=True)
 class PipelineConfig:
@@ -160,7 +163,16 @@ def run_from_flags(flag_values, options, label=None):
         flag_values: Parsed flags of `define_flags`.
         options: List of Beam's own options.
         label: As in `run`.
+
+    Raises:
+        ValueError: A flag has no meaning on Beam; names it.
     """
+    for name in _ONE_MACHINE:
+        if not flag_values[name].using_default_value:
+            raise ValueError(
+                f"--{name} is for commands that do a part of the work; on Beam "
+                f"the workers share it. Received: {flag_values[name].value}."
+            )
     config = PipelineConfig(
         stages=tuple(flag_values.stages),
         input_dir=flag_values.input_dir,

@@ -31,6 +31,9 @@ def run(*arguments, options=()):
         (["--stages=label"], "must be some of dedup.*Received: label"),
         (["--stages=deduplicate"], "--eval_dir is needed"),
         (["--stages=filter", "--num_image=5", "--max_prob=0"], "`max_prob`"),
+        (["--only_get_stats=1"], "--only_get_stats is for .*Received: 1"),
+        (["--num_shards=4"], "--num_shards is for .*Received: 4"),
+        (["--shard_id=0"], "--shard_id is for .*Received: 0"),
     ],
 )
 def test_wrong_flags_are_named(arguments, message):
