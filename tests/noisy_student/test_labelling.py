@@ -258,7 +258,8 @@ def test_the_size_is_logged_before_anything_is_labeled(settings, caplog):
         run(settings, storage=STORAGES["topk"])
     lines = [record.getMessage() for record in caplog.records]
     (size,) = (i for i, line in enumerate(lines) if "stored as topk" in line)
-    (first,) = (i for i, line in enumerate(lines) if "images labeled" in line)
+    # A slow machine tells its progress more than once.
+    first = min(i for i, line in enumerate(lines) if "images labeled" in line)
     assert size < first
     path = pathlib.Path(settings.output_dir) / shards.prediction_name(
         "train", 0, NUM_SHARDS
