@@ -61,6 +61,7 @@ class Stages:
         }
         self._settings = {
             **dataclasses.asdict(config.balance),
+            "num_output_shards": self._num_outputs,
             **self._table_settings,
         }
         _check_settings(config.output_dir, self._settings)

@@ -224,6 +224,19 @@ def test_another_config_is_refused(folder, tmp_path, changes, message):
         filter_unlabel.run(_config(folder, tmp_path, **changes))
 
 
+def test_a_killed_run_does_not_go_on_with_other_output_shards(
+    folder, tmp_path, monkeypatch
+):
+    with monkeypatch.context() as patch:
+        _fail_in_shard(patch, filter_report, "write_shard_stats", 2)
+        with pytest.raises(KeyboardInterrupt):
+            filter_unlabel.run(_config(folder, tmp_path, num_output_shards=3))
+    before = _content(tmp_path)
+    with pytest.raises(ValueError, match="`num_output_shards`: 3 before, 4"):
+        filter_unlabel.run(_config(folder, tmp_path))
+    assert _content(tmp_path) == before
+
+
 def test_other_predictions_are_refused(folder, tmp_path):
     filter_unlabel.run(_config(folder, tmp_path / "out"))
     corpus.write_corpus(tmp_path, PROBS[::-1], KEYS, [0, 100, 100, 180, 300])
