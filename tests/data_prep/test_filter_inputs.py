@@ -270,10 +270,11 @@ def test_a_table_of_other_predictions_is_named(tmp_path):
         filter_unlabel.run(_config(tmp_path, tmp_path / "out"))
 
 
-def test_equal_keys_are_named_before_images_are_written(tmp_path):
+@pytest.mark.parametrize("stored", [None, [b""] * NUM_IMAGES])
+def test_equal_keys_are_named_before_images_are_written(tmp_path, stored):
     keys = list(KEYS)
     keys[7] = keys[250]
-    corpus.write_corpus(tmp_path, PROBS, keys, [0, 100, 300])
+    corpus.write_corpus(tmp_path, PROBS, keys, [0, 100, 300], stored)
     message = (
         r"1 keys belong to several images, such as b'key/250' \("
         r"'.*train-00000-of-00002': record 7, "

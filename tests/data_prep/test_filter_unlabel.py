@@ -351,6 +351,17 @@ def test_records_without_keys_are_called_by_shard_and_index(tmp_path):
         )
 
 
+def test_predictions_without_keys_have_those_of_their_images(folder, tmp_path):
+    bounds = [0, 100, 100, 180, 300]
+    # A few have one, so that images are passed over.
+    stored = [key if i % 50 < 3 else b"" for i, key in enumerate(KEYS)]
+    corpus.write_corpus(tmp_path, PROBS, KEYS, bounds, stored)
+    expected = filter_unlabel.run(_config(folder, tmp_path / "keyed"))
+    found = filter_unlabel.run(_config(tmp_path, tmp_path / "out"))
+    assert found == expected
+    assert _written(tmp_path / "out") == _written(tmp_path / "keyed")
+
+
 def test_main_filters_as_the_flags_say(folder, tmp_path):
     flag_values = flags.FlagValues()
     filter_unlabel.define_flags(flag_values)
