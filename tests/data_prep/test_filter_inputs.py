@@ -251,6 +251,16 @@ def test_tables_beside_the_predictions_are_read_where_they_are(
         assert written[0] == written[1]
 
 
+@pytest.mark.parametrize("size", [0, 100, -1])
+def test_a_truncated_table_is_named(tmp_path, size):
+    path = str(tmp_path / "table.npz")
+    prediction_table.write(path, label=[0], confidence=[1], hash=[1])
+    with open(path, "r+b") as file:
+        file.truncate(size % os.path.getsize(path))
+    with pytest.raises(ValueError, match="table.npz' is no table"):
+        prediction_table.read(path)
+
+
 def test_a_table_of_other_predictions_is_named(tmp_path):
     corpus.write_corpus(tmp_path, PROBS, KEYS, [0, 100, 300])
     _write_tables(tmp_path)
