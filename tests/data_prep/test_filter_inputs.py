@@ -131,6 +131,27 @@ def test_damaged_inputs_are_named_before_anything_is_written(
     assert not (tmp_path / "out").exists()
 
 
+def test_each_worker_must_have_taken_its_share(tmp_path):
+    corpus.write_corpus(tmp_path, PROBS, KEYS, [0, 300])
+    path = tmp_path / "probs" / "train-info-00000-of-00001-00000"
+    payloads = list(records.read_records(path))
+    for worker, part in enumerate(
+        (payloads[::2] + payloads[1:2], payloads[3::2])
+    ):
+        name = f"00000-of-00001-0000{worker}"
+        with records.tf.io.TFRecordWriter(
+            str(tmp_path / "probs" / f"train-info-{name}")
+        ) as writer:
+            for payload in part:
+                writer.write(payload)
+        info = tmp_path / "probs" / f"info-{name}.txt"
+        info.write_text(f'{{"image_num": {len(part)}}}')
+    message = "00001-00000' must hold 150 predictions, .* 300. Received: 151"
+    with pytest.raises(ValueError, match=message):
+        filter_unlabel.run(_config(tmp_path, tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
