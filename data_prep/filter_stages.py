@@ -275,6 +275,7 @@ class Stages:
             self._inputs.predictions[index],
             table,
             copies,
+            self._config.num_label_classes,
         )
         rows, order = filtered_shard.output_order(
             table.hash, copies, self._config.balance.seed

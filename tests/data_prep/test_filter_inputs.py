@@ -272,6 +272,19 @@ def test_tables_beside_the_predictions_are_read_where_they_are(
         assert written[0] == written[1]
 
 
+def test_a_mix_of_class_counts_is_named_where_tables_hide_it(tmp_path):
+    corpus.write_corpus(tmp_path, PROBS, KEYS, [0, 300])
+    _write_tables(tmp_path)
+    _replace_prediction(
+        tmp_path, 270, records.prediction_example([0.5] * 4, KEYS[270])
+    )
+    rule = dataclasses.replace(RULE, min_threshold=0.0, use_all=True)
+    message = "00001': record 270 has a prediction over 4 classes. .*classes=5"
+    with pytest.raises(records.RecordError, match=message):
+        filter_unlabel.run(_config(tmp_path, tmp_path / "out", balance=rule))
+    assert not list((tmp_path / "out").glob("data/*"))
+
+
 @pytest.mark.parametrize("size", [0, 100, -1])
 def test_a_truncated_table_is_named(tmp_path, size):
     path = str(tmp_path / "table.npz")
