@@ -62,7 +62,7 @@ def make_record(image, prediction, default_key, num_classes, where):
         prediction: bytes, the serialized prediction for it.
         default_key: bytes, its key if neither has one.
         num_classes: int, of the teacher.
-        where: str, file and index, for the message.
+        where: str, files and index, for the message.
 
     Returns:
         (serialized record, label, key).
@@ -105,7 +105,7 @@ def examples(image_path, prediction_paths, table, copies, num_classes):
 
     Raises:
         records.RecordError: As in `make_record`, or a prediction is not the one
-            in the table; names file and record.
+            in the table; names files and record.
     """
     found = {}
     pairs = zip(
@@ -115,7 +115,8 @@ def examples(image_path, prediction_paths, table, copies, num_classes):
     for row, (image, prediction) in enumerate(pairs):
         if not copies[row]:
             continue
-        where = f"{image_path!r}: record {row}"
+        source = prediction_paths[row % len(prediction_paths)]
+        where = f"{image_path!r} with {source!r}: record {row}"
         default_key = records.default_key(image_path, row)
         example, label, key = make_record(
             image, prediction, default_key, num_classes, where
@@ -123,9 +124,9 @@ def examples(image_path, prediction_paths, table, copies, num_classes):
         expected = (table.label[row], table.hash[row])
         if (label, prediction_table.hash_of(key)) != expected:
             raise records.RecordError(
-                f"{where} has the prediction {label} and the key {key!r} in "
-                f"{prediction_paths[0]!r}, but the table of predictions says "
-                "otherwise. Delete the table, or label the shard anew."
+                f"{where} has the prediction {label} and the key {key!r}, but "
+                "the table of predictions says otherwise. Delete the table, or "
+                "label the shard anew."
             )
         found[row] = example, label
     return found

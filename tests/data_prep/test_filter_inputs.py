@@ -279,7 +279,10 @@ def test_a_mix_of_class_counts_is_named_where_tables_hide_it(tmp_path):
         tmp_path, 270, records.prediction_example([0.5] * 4, KEYS[270])
     )
     rule = dataclasses.replace(RULE, min_threshold=0.0, use_all=True)
-    message = "00001': record 270 has a prediction over 4 classes. .*classes=5"
+    message = (
+        "train-00000-of-00001' with .*train-info-00000-of-00001-00000': record "
+        "270 has a prediction over 4 classes. Received: --num_label_classes=5"
+    )
     with pytest.raises(records.RecordError, match=message):
         filter_unlabel.run(_config(tmp_path, tmp_path / "out", balance=rule))
     assert not list((tmp_path / "out").glob("data/*"))
