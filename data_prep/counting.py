@@ -17,6 +17,7 @@ from data_prep import (
     balancing,
     duplicate_keys,
     files,
+    prediction_inputs,
     prediction_table,
     progress,
     rank_search,
@@ -218,13 +219,14 @@ def read_columns(inputs, shard, worker, num_classes):
         dict of the columns, as `prediction_table.write` takes them.
 
     Raises:
-        records.RecordError: A prediction is malformed; names file and index.
+        records.RecordError: A record is malformed; names file and index.
     """
     # Imported here: where there are tables, deciding needs no TensorFlow.
     from data_prep import records
 
     workers = inputs.predictions[shard]
-    image_path, path = inputs.images[shard], workers[worker]
+    path = workers[worker]
+    image_keys = prediction_inputs.ImageKeys(inputs.images[shard])
     columns = {name: [] for name in prediction_table.COLUMNS}
     reader = records.read_records(path)
     first = 0
@@ -239,10 +241,7 @@ def read_columns(inputs, shard, worker, num_classes):
             np.take_along_axis(probs, label[:, None], 1)[:, 0]
         )
         keys = (
-            key
-            or records.default_key(
-                image_path, (first + i) * len(workers) + worker
-            )
+            image_keys.find((first + i) * len(workers) + worker, key)
             for i, key in enumerate(parsed["key"].numpy().tolist())
         )
         columns["hash"].append(

@@ -159,12 +159,13 @@ def _group_by_key(inputs, places):
     by_key = collections.defaultdict(list)
     for shard, rows in sorted(rows_of_shard.items()):
         path = inputs.images[shard]
+        image_keys = prediction_inputs.ImageKeys(path)
         reader = prediction_inputs.read_predictions(inputs.predictions[shard])
         for row, serialized in enumerate(
             itertools.islice(reader, max(rows) + 1)
         ):
             if row in rows:
-                key = records.unpack_prediction(serialized)[2]
-                key = key or records.default_key(path, row)
+                stored = records.unpack_prediction(serialized)[2]
+                key = image_keys.find(row, stored)
                 by_key[key].append(f"{path!r}: record {row}")
     return by_key

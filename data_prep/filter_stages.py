@@ -61,6 +61,7 @@ class Stages:
         }
         self._settings = {
             **dataclasses.asdict(config.balance),
+            "num_output_shards": self._num_outputs,
             **self._table_settings,
         }
         _check_settings(config.output_dir, self._settings)
@@ -274,6 +275,7 @@ class Stages:
             self._inputs.predictions[index],
             table,
             copies,
+            self._config.num_label_classes,
         )
         rows, order = filtered_shard.output_order(
             table.hash, copies, self._config.balance.seed

@@ -80,6 +80,11 @@ class FilterConfig:
                 raise ValueError(
                     f"`{name}` must be >= 1. Received: {getattr(self, name)}."
                 )
+        if self.num_used_shards is not None and self.num_used_shards < 1:
+            raise ValueError(
+                "--only_use_num_shards must be -1 or >= 1. Received: "
+                f"{self.num_used_shards}."
+            )
         if not self.info_dir:
             object.__setattr__(self, "info_dir", self.prediction_dir)
         if not self.prelim_stats_dir:

@@ -54,23 +54,30 @@ def output_shard(order, num_shards):
     return (scaled >> _HALF).astype(np.int64)
 
 
-def make_record(image, prediction, default_key, where):
+def make_record(image, prediction, default_key, num_classes, where):
     """Returns the pseudo-labeled record of an image.
 
     Args:
         image: bytes, the serialized record with the image.
         prediction: bytes, the serialized prediction for it.
         default_key: bytes, its key if neither has one.
-        where: str, file and index, for the message.
+        num_classes: int, of the teacher.
+        where: str, files and index, for the message.
 
     Returns:
         (serialized record, label, key).
 
     Raises:
-        records.RecordError: The two have different keys.
+        records.RecordError: The two have different keys, or the distribution
+            does not have `num_classes` entries.
     """
     image_bytes, image_key = records.unpack_image(image)
     probs, label, key = records.unpack_prediction(prediction)
+    if len(probs) != num_classes:
+        raise records.RecordError(
+            f"{where} has a prediction over {len(probs)} classes. Received: "
+            f"--num_label_classes={num_classes}."
+        )
     if key and image_key and key != image_key:
         raise records.RecordError(
             f"{where} has the key {image_key!r}, but its prediction is for "
@@ -83,7 +90,7 @@ def make_record(image, prediction, default_key, where):
     return example, label, key
 
 
-def examples(image_path, prediction_paths, table, copies):
+def examples(image_path, prediction_paths, table, copies, num_classes):
     """Reads the records that a shard gives.
 
     Args:
@@ -91,13 +98,14 @@ def examples(image_path, prediction_paths, table, copies):
         prediction_paths: Its prediction files, one per worker.
         table: `balancing.Table` of the shard.
         copies: int [images], how many records each image gives.
+        num_classes: int, of the teacher.
 
     Returns:
         dict row -> (serialized record, label), of images with copies.
 
     Raises:
-        records.RecordError: An image and its prediction have different keys,
-            or a prediction is not the one in the table; names the file.
+        records.RecordError: As in `make_record`, or a prediction is not the one
+            in the table; names files and record.
     """
     found = {}
     pairs = zip(
@@ -107,16 +115,18 @@ def examples(image_path, prediction_paths, table, copies):
     for row, (image, prediction) in enumerate(pairs):
         if not copies[row]:
             continue
-        where = f"{image_path!r}: record {row}"
+        source = prediction_paths[row % len(prediction_paths)]
+        where = f"{image_path!r} with {source!r}: record {row}"
+        default_key = records.default_key(image_path, row)
         example, label, key = make_record(
-            image, prediction, records.default_key(image_path, row), where
+            image, prediction, default_key, num_classes, where
         )
         expected = (table.label[row], table.hash[row])
         if (label, prediction_table.hash_of(key)) != expected:
             raise records.RecordError(
-                f"{where} has the prediction {label} and the key {key!r} in "
-                f"{prediction_paths[0]!r}, but the table of predictions says "
-                "otherwise. Delete the table, or label the shard anew."
+                f"{where} has the prediction {label} and the key {key!r}, but "
+                "the table of predictions says otherwise. Delete the table, or "
+                "label the shard anew."
             )
         found[row] = example, label
     return found

@@ -195,6 +195,7 @@ def _read_tables(tables):
 
 def _read_prediction_records(image_path, prediction_paths, num_classes):
     rows = []
+    image_keys = prediction_inputs.ImageKeys(image_path)
     reader = prediction_inputs.read_predictions(prediction_paths)
     for index, serialized in enumerate(reader):
         where = f"{prediction_paths[0]!r}: prediction {index}: "
@@ -202,6 +203,6 @@ def _read_prediction_records(image_path, prediction_paths, num_classes):
             serialized, "prediction", num_classes, where
         )
         key = next(iter(values[records.KEY]), b"")
-        key = key or records.default_key(image_path, index)
+        key = image_keys.find(index, key)
         rows.append((*_label(values), prediction_table.hash_of(key)))
     return np.array(rows, shard_summary.ROW_DTYPE)

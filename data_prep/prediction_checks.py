@@ -25,19 +25,32 @@ def check_inputs(inputs, info_dir, num_classes, shard_ids):
 
     for index in shard_ids:
         workers = inputs.predictions[index]
-        total = 0
+        counts = []
         for path in workers:
             count = records.count_records(path)
             _check_info(_info_path(info_dir, path), path, count)
             _check_table(path, count)
             _check_classes(path, count, num_classes)
-            total += count
-        num_images = records.count_records(inputs.images[index])
-        if total != num_images:
+            counts.append(count)
+        _check_counts(inputs.images[index], workers, counts)
+
+
+def _check_counts(image_path, workers, counts):
+    """Checks that workers took the images of a shard by turns, all of them."""
+    from data_prep import records
+
+    num_images = records.count_records(image_path)
+    if sum(counts) != num_images:
+        raise ValueError(
+            f"{image_path!r} holds {num_images} images, but there are "
+            f"{sum(counts)} predictions in {', '.join(map(repr, workers))}."
+        )
+    for worker, count in enumerate(counts):
+        expected = len(range(worker, num_images, len(workers)))
+        if count != expected:
             raise ValueError(
-                f"{inputs.images[index]!r} holds {num_images} images, but "
-                f"there are {total} predictions in "
-                f"{', '.join(map(repr, workers))}."
+                f"{workers[worker]!r} must hold {expected} predictions, every "
+                f"{len(workers)}th of {num_images}. Received: {count}."
             )
 
 

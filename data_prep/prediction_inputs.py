@@ -79,6 +79,38 @@ def read_predictions(paths):
         yield serialized
 
 
+class ImageKeys:
+    """The keys of a shard's images, of which predictions may store none.
+
+    The image shard is read only as far as predictions without a key go.
+
+    Args:
+        image_path: Image shard.
+    """
+
+    def __init__(self, image_path):
+        # Imported here: finding files needs no TensorFlow.
+        from data_prep import records
+
+        self._path = image_path
+        self._images = enumerate(records.read_records(image_path))
+
+    def find(self, index, key):
+        """Returns the key of an image, as bytes.
+
+        Args:
+            index: int, its place in the shard; ascending from call to call.
+            key: bytes, what the prediction for it stores, or empty.
+        """
+        from data_prep import records
+
+        if not key:
+            later = itertools.dropwhile(lambda p: p[0] < index, self._images)
+            for _, image in itertools.islice(later, 1):
+                key = records.unpack_image(image)[1]
+        return key or records.default_key(self._path, index)
+
+
 @contextlib.contextmanager
 def _naming(flag, folder):
     """Puts a flag and its value before the message of an error."""

@@ -7,6 +7,7 @@ uncompressed .npz files of a column each.
 
 import io
 import os
+import zipfile
 
 import numpy as np
 
@@ -76,5 +77,11 @@ def read(path, columns=COLUMNS):
     try:
         with files.open_file(path, "rb") as file, np.load(file) as table:
             return tuple(table[name] for name in columns)
-    except (ValueError, KeyError, OSError, EOFError) as error:
+    except (
+        ValueError,
+        KeyError,
+        OSError,
+        EOFError,
+        zipfile.BadZipFile,
+    ) as error:
         raise ValueError(f"{path!r} is no table: {error}") from error

@@ -11,7 +11,8 @@ prediction: what a teacher says about the image of the same index in an image
 The last two hold a distribution in one of the ways of `prob_storage.py`.
 
 Each has a key that identifies the image; data preparation decides by its hash.
-Records written elsewhere may lack it; it is then "<shard file name>:<index>".
+Records written elsewhere may lack it: a prediction then has its image's, and an
+image "<shard file name>:<index>".
 """
 
 import os

@@ -29,7 +29,7 @@ def random_probs(num_images, num_classes, seed, step=None):
     return probs.astype(np.float32)
 
 
-def write_corpus(folder, probs, keys, bounds):
+def write_corpus(folder, probs, keys, bounds, prediction_keys=None):
     """Writes image shards to `folder`/images, predictions to `folder`/probs.
 
     Args:
@@ -37,7 +37,9 @@ def write_corpus(folder, probs, keys, bounds):
         probs: float32 [images, classes].
         keys: List of bytes; empty ones are left out.
         bounds: Image indices where a shard begins or ends.
+        prediction_keys: As `keys`, of the predictions; None takes `keys`.
     """
+    prediction_keys = prediction_keys or keys
     num_shards = len(bounds) - 1
     images = shard_writer.ShardedWriter(
         folder / "images", "train", num_shards, kind="unlabeled", config={}
@@ -54,7 +56,7 @@ def write_corpus(folder, probs, keys, bounds):
                 image = JPEG + keys[i]
                 image_shard.write(records.unlabeled_example(image, keys[i]))
                 prediction_shard.write(
-                    records.prediction_example(probs[i], keys[i])
+                    records.prediction_example(probs[i], prediction_keys[i])
                 )
     images.finish()
     predictions.finish()

@@ -2,6 +2,7 @@
 
 import dataclasses
 import pathlib
+import shutil
 
 import numpy as np
 import pytest
@@ -125,6 +126,13 @@ def test_bad_input_is_named_before_images_are_written(
     with pytest.raises(ValueError, match=message):
         beam_filter.run(_config(tmp_path, tmp_path / "out"), [])
     assert not (tmp_path / "out" / "data").exists()
+
+
+def test_other_output_shards_are_refused(folder, local, tmp_path):
+    shutil.copytree(local["exact"][0], tmp_path / "out")
+    config = _config(folder, tmp_path / "out", num_output_shards=4)
+    with pytest.raises(ValueError, match="`num_output_shards`: 3 before, 4"):
+        beam_filter.run(config, [])
 
 
 def test_one_shard_is_not_for_beam(tmp_path):

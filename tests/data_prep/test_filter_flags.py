@@ -188,3 +188,9 @@ def test_the_number_of_classes_is_checked():
         filter_unlabel.FilterConfig("i", "p", "o", num_label_classes=0)
     with pytest.raises(ValueError, match="`num_workers` must be >= 1"):
         filter_unlabel.FilterConfig("i", "p", "o", num_workers=0)
+
+
+def test_at_least_one_shard_is_used():
+    message = "--only_use_num_shards must be -1 or >= 1. Received: 0"
+    with pytest.raises(ValueError, match=message):
+        filter_unlabel.config_from_flags(_flags(only_use_num_shards=0))

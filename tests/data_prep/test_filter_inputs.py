@@ -131,6 +131,27 @@ def test_damaged_inputs_are_named_before_anything_is_written(
     assert not (tmp_path / "out").exists()
 
 
+def test_each_worker_must_have_taken_its_share(tmp_path):
+    corpus.write_corpus(tmp_path, PROBS, KEYS, [0, 300])
+    path = tmp_path / "probs" / "train-info-00000-of-00001-00000"
+    payloads = list(records.read_records(path))
+    for worker, part in enumerate(
+        (payloads[::2] + payloads[1:2], payloads[3::2])
+    ):
+        name = f"00000-of-00001-0000{worker}"
+        with records.tf.io.TFRecordWriter(
+            str(tmp_path / "probs" / f"train-info-{name}")
+        ) as writer:
+            for payload in part:
+                writer.write(payload)
+        info = tmp_path / "probs" / f"info-{name}.txt"
+        info.write_text(f'{{"image_num": {len(part)}}}')
+    message = "00001-00000' must hold 150 predictions, .* 300. Received: 151"
+    with pytest.raises(ValueError, match=message):
+        filter_unlabel.run(_config(tmp_path, tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -251,6 +272,32 @@ def test_tables_beside_the_predictions_are_read_where_they_are(
         assert written[0] == written[1]
 
 
+def test_a_mix_of_class_counts_is_named_where_tables_hide_it(tmp_path):
+    corpus.write_corpus(tmp_path, PROBS, KEYS, [0, 300])
+    _write_tables(tmp_path)
+    _replace_prediction(
+        tmp_path, 270, records.prediction_example([0.5] * 4, KEYS[270])
+    )
+    rule = dataclasses.replace(RULE, min_threshold=0.0, use_all=True)
+    message = (
+        "train-00000-of-00001' with .*train-info-00000-of-00001-00000': record "
+        "270 has a prediction over 4 classes. Received: --num_label_classes=5"
+    )
+    with pytest.raises(records.RecordError, match=message):
+        filter_unlabel.run(_config(tmp_path, tmp_path / "out", balance=rule))
+    assert not list((tmp_path / "out").glob("data/*"))
+
+
+@pytest.mark.parametrize("size", [0, 100, -1])
+def test_a_truncated_table_is_named(tmp_path, size):
+    path = str(tmp_path / "table.npz")
+    prediction_table.write(path, label=[0], confidence=[1], hash=[1])
+    with open(path, "r+b") as file:
+        file.truncate(size % os.path.getsize(path))
+    with pytest.raises(ValueError, match="table.npz' is no table"):
+        prediction_table.read(path)
+
+
 def test_a_table_of_other_predictions_is_named(tmp_path):
     corpus.write_corpus(tmp_path, PROBS, KEYS, [0, 100, 300])
     _write_tables(tmp_path)
@@ -270,10 +317,11 @@ def test_a_table_of_other_predictions_is_named(tmp_path):
         filter_unlabel.run(_config(tmp_path, tmp_path / "out"))
 
 
-def test_equal_keys_are_named_before_images_are_written(tmp_path):
+@pytest.mark.parametrize("stored", [None, [b""] * NUM_IMAGES])
+def test_equal_keys_are_named_before_images_are_written(tmp_path, stored):
     keys = list(KEYS)
     keys[7] = keys[250]
-    corpus.write_corpus(tmp_path, PROBS, keys, [0, 100, 300])
+    corpus.write_corpus(tmp_path, PROBS, keys, [0, 100, 300], stored)
     message = (
         r"1 keys belong to several images, such as b'key/250' \("
         r"'.*train-00000-of-00002': record 7, "

@@ -161,7 +161,10 @@ def test_some_shards_alone_can_be_used(folder, tmp_path):
 
 
 def test_tasks_of_several_workers_count_each_their_own(folder, tmp_path):
-    corpus.write_corpus(tmp_path, PROBS, [b""] * len(PROBS), [0, 700, 1600])
+    keys = [b"%d" % i for i in range(len(PROBS))]
+    # The original's predictions have no keys.
+    stored = [b""] * len(PROBS)
+    corpus.write_corpus(tmp_path, PROBS, keys, [0, 700, 1600], stored)
     for shard, size in enumerate((700, 900)):
         _split_among_workers(tmp_path / "probs", shard, size)
     out = tmp_path / "out"

@@ -224,6 +224,19 @@ def test_another_config_is_refused(folder, tmp_path, changes, message):
         filter_unlabel.run(_config(folder, tmp_path, **changes))
 
 
+def test_a_killed_run_does_not_go_on_with_other_output_shards(
+    folder, tmp_path, monkeypatch
+):
+    with monkeypatch.context() as patch:
+        _fail_in_shard(patch, filter_report, "write_shard_stats", 2)
+        with pytest.raises(KeyboardInterrupt):
+            filter_unlabel.run(_config(folder, tmp_path, num_output_shards=3))
+    before = _content(tmp_path)
+    with pytest.raises(ValueError, match="`num_output_shards`: 3 before, 4"):
+        filter_unlabel.run(_config(folder, tmp_path))
+    assert _content(tmp_path) == before
+
+
 def test_other_predictions_are_refused(folder, tmp_path):
     filter_unlabel.run(_config(folder, tmp_path / "out"))
     corpus.write_corpus(tmp_path, PROBS[::-1], KEYS, [0, 100, 100, 180, 300])
@@ -336,6 +349,17 @@ def test_records_without_keys_are_called_by_shard_and_index(tmp_path):
         np.testing.assert_array_equal(
             row["probabilities"], PROBS[first + int(index)]
         )
+
+
+def test_predictions_without_keys_have_those_of_their_images(folder, tmp_path):
+    bounds = [0, 100, 100, 180, 300]
+    # A few have one, so that images are passed over.
+    stored = [key if i % 50 < 3 else b"" for i, key in enumerate(KEYS)]
+    corpus.write_corpus(tmp_path, PROBS, KEYS, bounds, stored)
+    expected = filter_unlabel.run(_config(folder, tmp_path / "keyed"))
+    found = filter_unlabel.run(_config(tmp_path, tmp_path / "out"))
+    assert found == expected
+    assert _written(tmp_path / "out") == _written(tmp_path / "keyed")
 
 
 def test_main_filters_as_the_flags_say(folder, tmp_path):

@@ -55,7 +55,7 @@ def test_a_record_has_the_key_of_image_or_prediction(keys, expected):
     image = records.unlabeled_example(b"jpeg", keys[0])
     prediction = records.prediction_example([0.25, 0.75], keys[1])
     example, label, key = filtered_shard.make_record(
-        image, prediction, b"default", "here"
+        image, prediction, b"default", 2, "here"
     )
     assert (label, key) == (1, expected)
     parsed = records.parse_pseudo_labeled(example, 2)
@@ -63,7 +63,9 @@ def test_a_record_has_the_key_of_image_or_prediction(keys, expected):
     assert parsed["confidence"].numpy() == 0.75
     without = records.unlabeled_example(b"jpeg", b"")
     prediction = records.prediction_example([0.25, 0.75], b"")
-    assert filtered_shard.make_record(without, prediction, b"d", "")[2] == b"d"
+    assert (
+        filtered_shard.make_record(without, prediction, b"d", 2, "")[2] == b"d"
+    )
 
 
 def test_an_image_and_the_prediction_for_another_are_named():
@@ -72,4 +74,4 @@ def test_an_image_and_the_prediction_for_another_are_named():
     with pytest.raises(
         records.RecordError, match="^here has the key b'a', but"
     ):
-        filtered_shard.make_record(image, prediction, b"", "here")
+        filtered_shard.make_record(image, prediction, b"", 1, "here")

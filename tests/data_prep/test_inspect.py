@@ -152,6 +152,20 @@ def test_images_are_shown_with_predictions_from_records_or_tables(
     assert page(tmp_path / "records") == page(tmp_path / "tables")
 
 
+def test_predictions_without_keys_have_those_of_their_images(tmp_path):
+    from data_prep import inspected_shards
+
+    corpus.write_corpus(tmp_path, PROBS, KEYS, BOUNDS, [b""] * 40)
+    rows = inspected_shards.read_predictions(
+        str(tmp_path / "images" / "train-00002-of-00003"),
+        [str(tmp_path / "probs" / "train-info-00002-of-00003-00000")],
+        NUM_CLASSES,
+    )
+    assert rows["hash"].tolist() == [
+        prediction_table.hash_of(key) for key in KEYS[15:]
+    ]
+
+
 def test_tables_of_several_workers_are_interleaved(tmp_path):
     from data_prep import inspected_shards
 
