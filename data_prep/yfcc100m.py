@@ -36,6 +36,8 @@ class YfccConfig:
         metadata: Pattern of the metadata files, several separated by
             semicolons.
         images: Folder of the tree (the one with abc/), or of the archives.
+            More archives in a later run are refused; more files in a tree are
+            not noticed, so that it must be complete.
         output_dir: Folder of the shards.
         split: Split of the shards.
         index_dir: Local folder for the rows sorted by hash and the lists of
@@ -123,6 +125,12 @@ def write(config):
             "image_size": config.image_size,
             "placeholders": config.placeholders,
             "metadata_digest": files.fingerprint(paths),
+            # A tree of 100 million files is not listed.
+            "images": (
+                archives.digest()
+                if archives
+                else os.path.basename(os.path.normpath(config.images))
+            ),
         },
     )
     return source_writer.write([split], f"--metadata={config.metadata}")
@@ -223,7 +231,12 @@ def define_flags(flag_values):
         "Pattern of the metadata (yfcc100m_dataset-*.bz2, lines of 23 or 25 "
         "columns; or SQLite), several separated by ';'.",
     )
-    group.string("images", None, "Folder of the tree, or of the archives.")
+    group.string(
+        "images",
+        None,
+        "Folder of the tree, or of the archives. It must be complete: files "
+        "that are added to a tree later are not noticed.",
+    )
     group.string(
         "placeholder_md5",
         None,

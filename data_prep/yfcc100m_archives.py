@@ -51,6 +51,15 @@ class Archives:
     def __len__(self):
         return len(self._covered)
 
+    def digest(self):
+        """Returns a short digest of the archives' names and sizes."""
+        return source_writer.digest(
+            source_writer.Source(
+                os.fsencode(os.path.basename(path)), path, files.size(path)
+            )
+            for path in self._covered
+        )
+
     def find(self, buckets):
         """Returns the members whose hashes are in a range of buckets.
 

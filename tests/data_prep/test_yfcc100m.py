@@ -236,6 +236,23 @@ def test_archives_by_hash_give_the_same_shards_as_the_tree(
     assert _shards(tmp_path / "out-archives") == _shards(tmp_path / "out-tree")
 
 
+def test_other_images_are_refused(folder, tmp_path):
+    images = tmp_path / "images"
+    images.mkdir()
+    _zip_by_digits(images, 1)
+    late = images / f"{HASHES[0][0]}.zip"
+    late.rename(tmp_path / "late")
+    config = _config(folder, tmp_path / "out", images=images)
+    before = yfcc100m.write(config)["train"]
+    assert yfcc100m.write(config)["train"] == before
+    (tmp_path / "late").rename(late)
+    with pytest.raises(ValueError, match="other settings: `images`: "):
+        yfcc100m.write(config)
+    config = _config(folder, tmp_path / "out", images="tree/")
+    with pytest.raises(ValueError, match="`images`: .* before, 'tree' now"):
+        yfcc100m.write(config)
+
+
 def test_a_damaged_member_of_an_archive_is_counted(folder, tmp_path):
     path = tmp_path / "images" / f"{HASHES[0][:3]}.zip"
     path.parent.mkdir()
