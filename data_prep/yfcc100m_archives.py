@@ -9,19 +9,12 @@ import contextlib
 import os
 import re
 import sqlite3
-import struct
-import zipfile
-import zlib
 
-from data_prep import files, source_writer, tar_index
+from data_prep import files, source_writer, tar_index, zip_index
 from data_prep import yfcc100m_metadata as metadata
 
 _ARCHIVE = re.compile(r"^([0-9a-f]{1,3})\.(zip|tar)$")
 _TAR = -1
-_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-# Of a member of a zip file: fixed bytes, then lengths of name and extra field.
-_LOCAL_HEADER = struct.Struct("<4s22xHH")
-_LOCAL_START = b"PK\3\4"
 _CREATE = (
     "CREATE TABLE members (hash TEXT, offset INTEGER, size INTEGER, "
     "method INTEGER, packed INTEGER, crc INTEGER, dropped TEXT)"
@@ -135,30 +128,8 @@ def _list_tar(path):
 
 
 def _list_zip(path):
-    try:
-        with files.open_file(path, "rb") as file:
-            members = zipfile.ZipFile(file).infolist()
-    except zipfile.BadZipFile as error:
-        raise ValueError(
-            f"{path!r} is truncated, or no zip file: {error}."
-        ) from error
-    for info in members:
-        if info.is_dir():
-            continue
-        if info.compress_type not in _METHODS or info.flag_bits & 1:
-            raise ValueError(
-                f"{path!r}: {info.filename!r} is encrypted, or neither stored "
-                f"nor deflated (method {info.compress_type})."
-            )
-        yield (
-            _stem(info.filename),
-            info.header_offset,
-            info.file_size,
-            info.compress_type,
-            info.compress_size,
-            info.CRC,
-            None,
-        )
+    for member in zip_index.list_members(path):
+        yield _stem(member.name), *member[1:], None
 
 
 def _stem(name):
@@ -174,30 +145,9 @@ def _reader(path, offset, size, method, packed, crc, dropped):
         )
 
     def load(item):
-        data = _read_zip(path, offset, method, packed)
-        dropped = None
-        if data is None or len(data) != size or zlib.crc32(data) != crc:
-            data, dropped = b"", "dropped:damaged_member"
-        return source_writer.LoadedImage(item.key, data, dropped=dropped)
+        member = zip_index.Member("", offset, size, method, packed, crc)
+        data = zip_index.read(path, member)
+        dropped = "dropped:damaged_member" if data is None else None
+        return source_writer.LoadedImage(item.key, data or b"", dropped=dropped)
 
     return load
-
-
-def _read_zip(path, offset, method, packed):
-    """Returns the bytes of a member of a zip file, None for a damaged one."""
-    with files.open_file(path, "rb") as file:
-        file.seek(offset)
-        header = file.read(_LOCAL_HEADER.size)
-        if len(header) < _LOCAL_HEADER.size:
-            return None
-        start, name_size, extra_size = _LOCAL_HEADER.unpack(header)
-        if start != _LOCAL_START:
-            return None
-        file.seek(offset + _LOCAL_HEADER.size + name_size + extra_size)
-        data = file.read(packed)
-    if method == zipfile.ZIP_STORED:
-        return data
-    try:
-        return zlib.decompress(data, -zlib.MAX_WBITS)
-    except zlib.error:
-        return None
