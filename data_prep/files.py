@@ -5,6 +5,7 @@ temporary, hidden name first and renamed. Local paths need no TensorFlow; any
 path with a scheme (`gs://...`) goes through `tf.io.gfile`.
 """
 
+import contextlib
 import glob as glob_lib
 import hashlib
 import json
@@ -205,8 +206,9 @@ def remove(path):
     if is_remote(path):
         if exists(path):
             _gfile().remove(os.fspath(path))
-    elif os.path.lexists(path):
-        os.remove(path)
+    else:
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(path)
 
 
 def remove_folder(path):

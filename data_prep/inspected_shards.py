@@ -122,15 +122,15 @@ def _label(values):
 
 
 def find_predictions(prediction_dir, paths):
-    """Returns the prediction files of each image shard, lists of paths.
+    """Returns the prediction files of each image shard, tuples of paths.
 
     Args:
         prediction_dir: Folder of the prediction shards.
-        paths: All image shards of a split.
+        paths: Image shards of a split, all or some; their names say which.
 
     Raises:
         FileNotFoundError: Prediction files are missing; names them.
-        ValueError: The image shards are of several splits.
+        ValueError: The image shards are of several sets.
     """
     parsed = [shards.parse_name(os.path.basename(path)) for path in paths]
     splits = {part and part["split"] for part in parsed}
@@ -139,9 +139,20 @@ def find_predictions(prediction_dir, paths):
             "--prediction_dir needs image shards of one split; --split names "
             f"it. Received: {sorted(map(str, splits))}."
         )
-    folder = os.path.dirname(paths[0])
-    found = prediction_inputs.find(folder, prediction_dir, splits.pop())
-    return found.predictions
+    sets = {
+        (os.path.dirname(path), int(part["total"]))
+        for path, part in zip(paths, parsed)
+    }
+    if len(sets) > 1:
+        raise ValueError(
+            "--prediction_dir needs image shards of one set. Received (folder, "
+            f"number of shards): {sorted(sets)}."
+        )
+    ((_, total),) = sets
+    found = prediction_inputs.find_predictions(
+        prediction_dir, splits.pop(), total
+    )
+    return [found[int(part["index"])] for part in parsed]
 
 
 def read_predictions(image_path, prediction_paths, num_classes):

@@ -4,9 +4,11 @@ The input are TFRecord files of `tf.train.Example` or tar files, as webdataset
 writes them; each becomes one output shard, so that any number of machines can
 divide them. JPEG files in RGB or grey are kept byte by byte, and whatever is
 left out is counted by reason. An image or a key that occurred before in the
-same input shard is left out; those of different shards are not compared.
+same input shard is left out; those of different shards are not compared. The
+keys of tar members begin with the tar file's name: each may hold a 000000.jpg.
 """
 
+import collections
 import dataclasses
 import hashlib
 import os
@@ -67,8 +69,9 @@ def write(config):
 
     Raises:
         FileNotFoundError: A pattern matches nothing.
-        ValueError: An input file is truncated or of another kind, or the
-            output folder holds other shards; nothing is written then.
+        ValueError: An input file is truncated or of another kind, two tar
+            files have the same name, or the output folder holds other shards;
+            nothing is written then.
     """
     source_writer.check_inputs(config)
     paths = _find(config.input)
@@ -98,7 +101,21 @@ def _find(patterns):
         paths += found
     if len(set(paths)) != len(paths):
         raise ValueError(f"--input={patterns} names some files twice.")
+    _check_names(patterns, paths)
     return sorted(paths)
+
+
+def _check_names(patterns, paths):
+    counts = collections.Counter(
+        os.path.basename(p) for p in paths if p.endswith(tar_index.SUFFIX)
+    )
+    repeated = sorted(name for name, count in counts.items() if count > 1)
+    if repeated:
+        raise ValueError(
+            f"--input={patterns}: {len(repeated)} names of tar files occur "
+            f"more than once, such as {repeated[0]!r}. Keys begin with these "
+            "names; links with other names will do."
+        )
 
 
 def _count(paths):
@@ -144,6 +161,7 @@ def _mark_repeated(images):
 
 
 def _read_tar(path):
+    file = os.path.basename(path)
     for member in tar_index.list_members(path):
         folder, name = os.path.split(os.fsdecode(member.key))
         stem, _, suffix = name.partition(".")
@@ -151,7 +169,7 @@ def _read_tar(path):
         if suffix.rpartition(".")[2].lower() not in _IMAGE_SUFFIXES:
             dropped = dropped or "dropped:other_file"
         yield source_writer.LoadedImage(
-            key=os.fsencode(os.path.join(folder, stem)),
+            key=os.fsencode("/".join(filter(None, (file, folder, stem)))),
             data=b"" if dropped else source_writer.read(member),
             dropped=dropped,
         )
@@ -193,7 +211,8 @@ def define_flags(flag_values):
     group.string(
         "input",
         None,
-        "Pattern of the .tar or TFRecord files, several separated by ';'.",
+        "Pattern of the .tar or TFRecord files, several separated by ';'. Keys "
+        "of tar members are '<tar file>/<member to its first dot>'.",
     )
     group.string(
         "image_feature",

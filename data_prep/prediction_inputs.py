@@ -56,9 +56,28 @@ def find(input_dir, prediction_dir, split, num_shards=None):
             f"--num_shards={num_shards}, but there are {len(images)} "
             f"{split!r} shards in {input_dir!r}."
         )
+    predictions = find_predictions(prediction_dir, split, len(images))
+    return PredictionInputs(tuple(images), predictions)
+
+
+def find_predictions(prediction_dir, split, num_shards):
+    """Finds the predictions for all image shards.
+
+    Args:
+        prediction_dir: Folder of the prediction shards.
+        split: Split of the image shards.
+        num_shards: How many image shards there are.
+
+    Returns:
+        Tuple (shard) of tuples (worker) of paths.
+
+    Raises:
+        FileNotFoundError: Prediction files are missing; names them and the
+            flag.
+    """
     with _naming("prediction_dir", prediction_dir):
-        found = shards.list_predictions(prediction_dir, split, len(images))
-    return PredictionInputs(tuple(images), tuple(map(tuple, found)))
+        found = shards.list_predictions(prediction_dir, split, num_shards)
+    return tuple(map(tuple, found))
 
 
 def read_predictions(paths):

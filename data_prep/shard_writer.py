@@ -118,6 +118,7 @@ class ShardedWriter:
         self._check_foreign_shards()
         self._settings = self._settings_of(self._merge([]))
         self._manifest = shards.read_manifest(self._directory, self._split)
+        # Whether a manifest that appears later is that of a finished set.
         self._is_new = self._manifest is None
         if self._manifest:
             self._check_settings(self._settings_of(self._manifest))
@@ -159,12 +160,18 @@ class ShardedWriter:
     @property
     def unfinished(self):
         """Tuple of the indices of shards that some worker has not completed."""
-        if self._is_new and not self._manifest:
-            # Another process may have finished, and removed the markers.
-            self._manifest = shards.read_manifest(self._directory, self._split)
         return self._pending(range(self._num_workers))
 
     def _pending(self, workers):
+        missing = self._missing(workers)
+        if missing and self._is_new and not self._manifest:
+            # Another process may have finished, and removed the markers.
+            self._manifest = shards.read_manifest(self._directory, self._split)
+            if self._manifest:
+                missing = self._missing(workers)
+        return missing
+
+    def _missing(self, workers):
         names = set(files.list_names(self._directory))
         return tuple(
             index
@@ -237,6 +244,10 @@ class ShardedWriter:
                 [self._read_marker(i, w) for w in range(self._num_workers)]
                 for i in range(self._num_shards)
             ]
+            if not all(itertools.chain.from_iterable(markers)):
+                # Another process has finished since, and removed markers.
+                self._is_new = True
+                return self.finish()
             self._manifest = self._merge(markers)
             shards.write_manifest(self._directory, self._manifest)
         self._clean()
@@ -282,7 +293,12 @@ class ShardedWriter:
         path = self._marker_path(index, worker)
         if not files.exists(path):
             return None
-        marker = files.read_json(path)
+        try:
+            marker = files.read_json(path)
+        except Exception:  # `tf.io.gfile` has its own error for missing files.
+            if files.exists(path):
+                raise
+            return None
         self._check_settings(marker["settings"])
         return marker
 

@@ -251,10 +251,11 @@ def sort_by_hash(items, salt):
 
 
 def digest(sources):
-    """Returns a short digest of the keys and sizes of `Source`s."""
+    """Returns a short digest of the keys, sizes and labels of `Source`s."""
     state = hashlib.blake2b(digest_size=8)
     for source in sources:
-        state.update(b"%s\0%d\0" % (source.key, source.size or 0))
+        numbers = (source.size or 0, source.label or 0)
+        state.update(b"%s\0%d\0%d\0" % (source.key, *numbers))
     return state.hexdigest()
 
 

@@ -7,19 +7,21 @@ f.tar). Videos, repeated rows and broken downloads are counted by reason. An
 output shard holds a range of hashes, so that it opens few archives.
 """
 
-import contextlib
 import dataclasses
 import hashlib
 import os
 import re
-import zipfile
-import zlib
 
-from data_prep import command_line, files, shards, source_writer, tar_index
+from data_prep import (
+    command_line,
+    files,
+    shards,
+    source_writer,
+    yfcc100m_archives,
+)
 from data_prep import yfcc100m_metadata as metadata
 
 _ORDER_SALT = b"yfcc100m/order"
-_ARCHIVE = re.compile(r"^([0-9a-f]{1,3})\.(zip|tar)$")
 _TREE_FOLDER = re.compile(r"^[0-9a-f]{3}$")
 _MD5 = re.compile(r"^[0-9a-f]{32}$")
 _HTML_STARTS = (b"<!doctype", b"<html", b"<head", b"<body", b"<?xml")
@@ -34,10 +36,13 @@ class YfccConfig:
         metadata: Pattern of the metadata files, several separated by
             semicolons.
         images: Folder of the tree (the one with abc/), or of the archives.
+            More archives in a later run are refused; more files in a tree are
+            not noticed, so that it must be complete.
         output_dir: Folder of the shards.
         split: Split of the shards.
-        index_dir: Local folder for the rows sorted by hash, which are kept for
-            restarts; None is a hidden one in `output_dir`.
+        index_dir: Local folder for the rows sorted by hash and the lists of
+            the archives' members, which are kept for restarts; None is a
+            hidden one in `output_dir`.
         num_shards: Number of shards, at most 4,096; None is one for every
             1,024 rows.
         image_size: Shorter side, in pixels, to which larger images shrink;
@@ -101,10 +106,10 @@ def write(config):
     """
     source_writer.check_inputs(config, "images")
     paths = _find_metadata(config.metadata)
-    archives = _find_archives(config.images)
     index_dir = config.index_dir or os.path.join(
         config.output_dir, f".{config.split}.index"
     )
+    archives = _find_archives(config.images, index_dir)
     index = metadata.Index(paths, index_dir)
     ranges = _ranges(config.num_shards, sum(index.num_rows))
     split = source_writer.Split(
@@ -120,6 +125,12 @@ def write(config):
             "image_size": config.image_size,
             "placeholders": config.placeholders,
             "metadata_digest": files.fingerprint(paths),
+            # A tree of 100 million files is not listed.
+            "images": (
+                archives.digest()
+                if archives
+                else os.path.basename(os.path.normpath(config.images))
+            ),
         },
     )
     return source_writer.write([split], f"--metadata={config.metadata}")
@@ -135,16 +146,10 @@ def _find_metadata(patterns):
     return paths
 
 
-def _find_archives(folder):
-    """Returns dict archive -> range of its buckets; {} for the tree."""
-    archives = {}
+def _find_archives(folder, index_dir):
+    """Returns the `Archives` of a folder, none for the tree."""
+    archives = yfcc100m_archives.Archives(folder, index_dir)
     names = files.list_names(folder)
-    for name in names:
-        if match := _ARCHIVE.match(name):
-            width = 16 ** (metadata.PREFIX_CHARACTERS - len(match[1]))
-            start = int(match[1], 16) * width
-            path = os.path.join(folder, name)
-            archives[path] = range(start, start + width)
     if not archives and not any(map(_TREE_FOLDER.match, names)):
         raise FileNotFoundError(
             f"--images={folder}: neither folders such as 0a1 nor archives such "
@@ -181,13 +186,9 @@ def _read(folder, archives, index, buckets):
     if not archives:
         yield from items
         return
-    with contextlib.ExitStack() as stack:
-        members = {}
-        for path, covered in archives.items():
-            if covered.start < buckets.stop and buckets.start < covered.stop:
-                members.update(_open_archive(stack, path))
-        for item in items:
-            yield item if item.dropped else _member(item, members)
+    members = archives.find(buckets)
+    for item in items:
+        yield item if item.dropped else _member(item, members)
 
 
 def _member(item, members):
@@ -195,43 +196,6 @@ def _member(item, members):
     if name not in members:
         return item._replace(dropped="dropped:missing")
     return members[name](item)
-
-
-def _open_archive(stack, path):
-    """Yields (hash, function from the item to one that can be read)."""
-    if path.endswith(tar_index.SUFFIX):
-        for member in tar_index.list_members(path):
-            yield _stem(os.fsdecode(member.key)), _tar_reader(member)
-        return
-    try:
-        file = stack.enter_context(files.open_file(path, "rb"))
-        archive = stack.enter_context(zipfile.ZipFile(file))
-    except zipfile.BadZipFile as error:
-        raise ValueError(
-            f"{path!r} is truncated, or no zip file: {error}."
-        ) from error
-    for info in archive.infolist():
-        if not info.is_dir():
-            yield _stem(info.filename), _zip_reader(archive, info)
-
-
-def _stem(name):
-    return os.path.basename(name).partition(".")[0]
-
-
-def _tar_reader(member):
-    return lambda item: member._replace(key=item.key)
-
-
-def _zip_reader(archive, info):
-    def load(item):
-        try:
-            data, dropped = archive.read(info), None
-        except (zipfile.BadZipFile, zlib.error, EOFError):
-            data, dropped = b"", "dropped:damaged_member"
-        return source_writer.LoadedImage(item.key, data, dropped=dropped)
-
-    return load
 
 
 def _encoder(config):
@@ -267,7 +231,12 @@ def define_flags(flag_values):
         "Pattern of the metadata (yfcc100m_dataset-*.bz2, lines of 23 or 25 "
         "columns; or SQLite), several separated by ';'.",
     )
-    group.string("images", None, "Folder of the tree, or of the archives.")
+    group.string(
+        "images",
+        None,
+        "Folder of the tree, or of the archives. It must be complete: files "
+        "that are added to a tree later are not noticed.",
+    )
     group.string(
         "placeholder_md5",
         None,
@@ -280,8 +249,8 @@ def define_flags(flag_values):
     group.string(
         "index_dir",
         None,
-        "Local folder for the sorted metadata; without it, one in "
-        "--output_dir. It is kept for restarts.",
+        "Local folder for the sorted metadata and the lists of the archives; "
+        "without it, one in --output_dir. It is kept for restarts.",
     )
     group.integer(
         "num_shards",

@@ -167,6 +167,15 @@ def test_flat_validation_images_get_the_labels_of_their_numbers(
         assert rows[name]["image/class/label"] == [label]
 
 
+def test_shards_with_other_labels_are_refused(inputs, tmp_path):
+    (tmp_path / "wrong").write_text("\n".join(SYNSETS))
+    given = {"validation": "val.tar", "validation_labels": tmp_path / "wrong"}
+    imagenet.write(_config(inputs, tmp_path / "out", **given))
+    given["validation_labels"] = "synsets.txt"
+    with pytest.raises(ValueError, match="other settings: `files_digest`"):
+        imagenet.write(_config(inputs, tmp_path / "out", **given))
+
+
 def test_validation_images_in_class_folders_need_no_labels(inputs, tmp_path):
     config = _config(inputs, tmp_path, validation="train.tar")
     manifest = imagenet.write(config)["validation"]

@@ -166,6 +166,20 @@ def test_predictions_without_keys_have_those_of_their_images(tmp_path):
     ]
 
 
+def test_some_image_shards_are_paired_with_their_own_predictions(
+    folder, tmp_path
+):
+    report = run(
+        folder,
+        tmp_path,
+        "unlabeled/train-0000[12]-of-*",
+        prediction_dir=str(folder / "prediction"),
+    )
+    assert report["num_records"] == 25
+    own = np.histogram(CONFIDENCE[15:], 20, (0, 1))[0].tolist()
+    assert report["confidence_counts"] == own
+
+
 def test_tables_of_several_workers_are_interleaved(tmp_path):
     from data_prep import inspected_shards
 
@@ -316,6 +330,14 @@ def bad_inputs(folder):
         {"data_dir": predictions, "prediction_dir": predictions},
         ValueError,
         "must hold images",
+    )
+    yield (
+        {
+            "data_dir": f"{images};{folder / 'labeled'}",
+            "prediction_dir": predictions,
+        },
+        ValueError,
+        r"one set. Received .*labeled', 3\), .*unlabeled', 3\)",
     )
 
 

@@ -109,8 +109,33 @@ def test_tar_shards_give_the_images_and_count_what_is_beside_them(
     }
     rows = corpus.read_features([str(tmp_path / "train-00000-of-00002")])
     keys = [row["image/filename"][0] for row in rows]
-    assert keys == [b"./a/1", *(f"{i:04d}".encode() for i in range(10))]
+    assert keys == [
+        b"w-0.tar/./a/1",
+        *(f"w-0.tar/{i:04d}".encode() for i in range(10)),
+    ]
     assert rows[3]["image/encoded"] == [IMAGES[2]]
+
+
+def test_equal_names_in_several_tar_files_give_different_keys(tmp_path):
+    for shard in range(2):
+        members = [("000000.jpg", IMAGES[shard])]
+        (tmp_path / f"{shard}.tar").write_bytes(
+            source_checks.tar_bytes(members)
+        )
+    jft.write(_config(tmp_path, tmp_path / "out", "*.tar"))
+    rows = source_checks.rows(tmp_path / "out", "train")
+    assert list(rows) == ["0.tar/000000", "1.tar/000000"]
+
+
+def test_tar_files_of_the_same_name_are_refused(tmp_path):
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "0.tar").write_bytes(
+            source_checks.tar_bytes([("000000.jpg", IMAGES[0])])
+        )
+    with pytest.raises(ValueError, match="1 names of tar .* such as '0.tar'"):
+        jft.write(_config(tmp_path, tmp_path / "out", "*/0.tar"))
+    assert not (tmp_path / "out").exists()
 
 
 def test_both_kinds_mix_and_images_shrink(folder, tmp_path):

@@ -153,6 +153,52 @@ def test_the_second_to_finish_finds_the_manifest_of_the_first(tmp_path):
     assert first.finish() == second.finish()
 
 
+@pytest.mark.parametrize("wanted", ["pending", "unfinished", "finish"])
+@pytest.mark.parametrize("name", ["list_names", "exists", "read_json"])
+@pytest.mark.parametrize("call", range(4))
+def test_another_process_may_finish_at_any_moment(
+    tmp_path, monkeypatch, wanted, name, call
+):
+    writer, other = _open(tmp_path), _open(tmp_path)
+    for index in range(3):
+        _write_shard(other, index)
+    original = getattr(shard_writer.files, name)
+    calls = []
+
+    def interrupted(path):
+        calls.append(path)
+        if len(calls) == call + 1:
+            other.finish()
+        return original(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shard_writer.files, name, interrupted)
+        found = getattr(writer, wanted)
+        if wanted == "finish":
+            assert found().total_records == 12
+        else:
+            assert found == ()
+    assert writer.finish() == other.finish()
+
+
+def test_markers_another_process_removes_first_are_no_error(
+    tmp_path, monkeypatch
+):
+    writer, other = _open(tmp_path), _open(tmp_path)
+    for index in range(3):
+        _write_shard(writer, index)
+    remove = os.remove
+
+    def slow_remove(path):
+        monkeypatch.setattr(os, "remove", remove)
+        other.finish()
+        remove(path)
+
+    monkeypatch.setattr(os, "remove", slow_remove)
+    assert writer.finish().total_records == 12
+    assert not [n for n in os.listdir(tmp_path) if n.startswith(".")]
+
+
 def test_workers_write_a_file_each_and_one_manifest(tmp_path):
     both = [
         _open(

@@ -210,6 +210,11 @@ def _tar_by_digits(folder, digits):
         (folder / f"{prefix}.tar").write_bytes(source_checks.tar_bytes(members))
 
 
+def _shards(folder):
+    """Returns dict name -> bytes of shards."""
+    return {path.name: path.read_bytes() for path in folder.glob("*-of-*")}
+
+
 @pytest.mark.parametrize(
     ("pack", "digits", "num_shards"),
     [(_zip_by_digits, 3, 4), (_zip_by_digits, 1, 9), (_tar_by_digits, 1, 4)],
@@ -228,9 +233,24 @@ def test_archives_by_hash_give_the_same_shards_as_the_tree(
         )
         manifest = yfcc100m.write(config)["train"]
         assert _counters(manifest) == COUNTERS
-    assert source_checks.content(
-        tmp_path / "out-archives"
-    ) == source_checks.content(tmp_path / "out-tree")
+    assert _shards(tmp_path / "out-archives") == _shards(tmp_path / "out-tree")
+
+
+def test_other_images_are_refused(folder, tmp_path):
+    images = tmp_path / "images"
+    images.mkdir()
+    _zip_by_digits(images, 1)
+    late = images / f"{HASHES[0][0]}.zip"
+    late.rename(tmp_path / "late")
+    config = _config(folder, tmp_path / "out", images=images)
+    before = yfcc100m.write(config)["train"]
+    assert yfcc100m.write(config)["train"] == before
+    (tmp_path / "late").rename(late)
+    with pytest.raises(ValueError, match="other settings: `images`: "):
+        yfcc100m.write(config)
+    config = _config(folder, tmp_path / "out", images="tree/")
+    with pytest.raises(ValueError, match="`images`: .* before, 'tree' now"):
+        yfcc100m.write(config)
 
 
 def test_a_damaged_member_of_an_archive_is_counted(folder, tmp_path):
