@@ -53,7 +53,7 @@ def figures(lines):
     return {m[1].strip(): [int(m[2]), int(m[3])] for m in matches if m}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_view_of_photos_is_compared(tmp_path, jpegs):
     (tmp_path / "deep").mkdir()
     for number, jpeg in enumerate(jpegs):
@@ -84,7 +84,7 @@ def test_the_view_of_photos_is_compared(tmp_path, jpegs):
     assert min(min(pair) for pair in measured.values()) > 0
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_view_of_small_images_is_compared():
     pytest.importorskip("tensorflow_addons")
     measured = figures(run("small"))
@@ -92,7 +92,7 @@ def test_the_view_of_small_images_is_compared():
     assert min(min(pair) for pair in measured.values()) > 0
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_every_operation_is_profiled_for_both_views():
     lines = run("profile")
     names = [line[2:32].strip() for line in lines if line.startswith("  ")]
