@@ -17,6 +17,8 @@ from data_prep import (
 from tests import golden_data
 from tests.data_prep import corpus
 
+pytestmark = pytest.mark.slow
+
 ARRAYS = np.load(golden_data.path("filter.npz"))
 GOLDEN = json.loads(golden_data.path("filter.json").read_text())
 PROBS = ARRAYS["probabilities"]

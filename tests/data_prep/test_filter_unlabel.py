@@ -22,6 +22,8 @@ from data_prep import (
 )
 from tests.data_prep import corpus
 
+pytestmark = pytest.mark.slow
+
 NUM_CLASSES = 5
 NUM_IMAGES = 300
 PROBS = corpus.random_probs(NUM_IMAGES, NUM_CLASSES, seed=3, step=1 / 64)

@@ -9,6 +9,8 @@ import pytest
 
 from tests.data_prep import corpus, killed_filter
 
+pytestmark = pytest.mark.slow
+
 ROOT = pathlib.Path(__file__).parent.parent.parent
 NUM_IMAGES = 300
 

@@ -12,6 +12,8 @@ from efficientnet import normalization
 from tests import replicas as replicas_lib
 from tests.efficientnet import helpers
 
+pytestmark = pytest.mark.slow
+
 
 def train_step(model, images, seed, reduce=lambda gradients: gradients):
     """One step of gradient descent; returns the loss."""

@@ -12,6 +12,8 @@ from data_prep import records
 from noisy_student import damaged_records, input_pipeline, train_loop
 from tests.noisy_student import fixtures
 
+pytestmark = pytest.mark.slow
+
 SIZE = 24
 BATCH = 4
 

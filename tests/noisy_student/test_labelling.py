@@ -34,6 +34,8 @@ from noisy_student import (
 from tests import replicas as replicas_lib
 from tests.noisy_student import fixtures
 
+pytestmark = pytest.mark.slow
+
 NUM_IMAGES = 11
 NUM_SHARDS = 3
 STORAGES = {

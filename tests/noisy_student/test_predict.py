@@ -20,6 +20,8 @@ from noisy_student import (
 from tests import replicas as replicas_lib
 from tests.noisy_student import fixtures
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def teacher(tmp_path_factory):

@@ -222,13 +222,8 @@ def wait_for(path):
         time.sleep(0.01)
 
 
-@pytest.mark.parametrize(
-    "victim",
-    [
-        pytest.param(0, marks=pytest.mark.long),
-        pytest.param(1, marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.long
+@pytest.mark.parametrize("victim", [0, 1])
 def test_when_a_worker_is_killed_the_other_ends_and_both_resume(
     undisturbed, data_dir, tmp_path, victim
 ):
@@ -256,7 +251,7 @@ def test_when_a_worker_is_killed_the_other_ends_and_both_resume(
         np.testing.assert_array_equal(value, expected[name], err_msg=name)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_signal_to_one_worker_ends_both_after_a_checkpoint(
     data_dir, tmp_path
 ):

@@ -26,6 +26,8 @@ from noisy_student import config as config_lib
 from tests import replicas as replicas_lib
 from tests.noisy_student import fixtures, tiny_run
 
+pytestmark = pytest.mark.slow
+
 STOPS = [2, 4, 6, 8, 10, 12]
 
 

@@ -11,6 +11,8 @@ from noisy_student import config, moving_average, optimizers, train
 from tests import replicas as replicas_lib
 from tests.noisy_student import networks
 
+pytestmark = pytest.mark.slow
+
 NUM_STEPS = 10
 NUM_LABELED, NUM_UNLABELED = 8, 16
 SETTINGS = config.StepConfig(
