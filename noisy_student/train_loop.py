@@ -199,6 +199,8 @@ class _Loop:
         )
         self._run_steps = train.make_train_loop(state, config.step, teacher)
         self._unify = train.make_unify(state)
+        # Once: the teacher that was loaded, whatever its run saves meanwhile.
+        self._settings = settings(config)
 
     def run(self, companion, watch):
         """Trains to the end and returns the last metrics.
@@ -339,7 +341,7 @@ class _Loop:
                 "step": step,
                 "metrics": metrics,
                 "damaged": self._damage.counts(),
-                "config": settings(self._config),
+                "config": self._settings,
             },
         )
 

@@ -402,6 +402,33 @@ def test_a_run_does_not_go_on_with_another_checkpoint_of_its_teacher(
     assert made[0] != made[1]
 
 
+def test_a_run_keeps_its_settings_when_its_teacher_trains_on(
+    undisturbed, tmp_path, monkeypatch
+):
+    config, _ = undisturbed
+    teacher, run = tmp_path / "teacher", tmp_path / "run"
+
+    def save_teacher(value):
+        checkpoint = tf.train.Checkpoint(weight=tf.Variable(value))
+        tf.train.CheckpointManager(checkpoint, teacher, None).save()
+
+    save_teacher(1.0)
+    evaluate = train_loop._evaluate_average
+
+    def evaluate_later(*args):
+        save_teacher(2.0)
+        return evaluate(*args)
+
+    monkeypatch.setattr(train_loop, "_evaluate_average", evaluate_later)
+    tiny_run.run(
+        dataclasses.replace(config, teacher_checkpoint=str(teacher)), run
+    )
+    claimed = json.loads((run / "config.json").read_text())
+    for step in (4, 8, 12):
+        companion = json.loads((run / f"model.ckpt-{step}.json").read_text())
+        assert companion["config"] == claimed
+
+
 def test_an_absurd_loss_stops_a_run_as_well(tmp_path):
     damage = damaged_records.DamageLog(str(tmp_path))
     path = str(tmp_path / "divergence.json")
