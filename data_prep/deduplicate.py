@@ -31,8 +31,6 @@ from data_prep import (
     shards,
 )
 
-CONFIG_FILE = "config.json"
-
 _CORPUS_KINDS = ("unlabeled",)
 _EVALUATION_KINDS = ("labeled", "unlabeled")
 
@@ -143,8 +141,8 @@ def run(config, only_report=False, workers=None):
         "evaluation": fingerprint_files.digest(inputs.evaluation),
     }
     settings = {**config.rule, **digests}
-    _check_settings(config.output_dir, settings)
-    _check_settings(config.fingerprint_dir, digests)
+    files.check_settings(config.output_dir, settings)
+    files.check_settings(config.fingerprint_dir, digests)
     writer = shard_writer.ShardedWriter(
         config.data_dir,
         config.split,
@@ -156,11 +154,8 @@ def run(config, only_report=False, workers=None):
     if report and (only_report or not writer.pending):
         return report
     _check_records(inputs, workers)
-    for folder, values in (
-        (config.output_dir, settings),
-        (config.fingerprint_dir, digests),
-    ):
-        files.write_json(os.path.join(folder, CONFIG_FILE), values)
+    files.write_settings(config.output_dir, settings)
+    files.write_settings(config.fingerprint_dir, digests)
     corpus, evaluation = (
         fingerprint_files.write(config.fingerprint_dir, name, sources, workers)
         for name, sources in (
@@ -186,26 +181,11 @@ def run(config, only_report=False, workers=None):
 
 
 def _find_inputs(config):
-    try:
+    with files.naming(f"--input_dir={config.input_dir}"):
         corpus = fingerprint_files.find_corpus(config.input_dir, config.split)
-    except (FileNotFoundError, ValueError) as error:
-        raise type(error)(f"--input_dir={config.input_dir}: {error}") from error
-    try:
+    with files.naming(f"--eval_dir={config.eval_dir}"):
         found = fingerprint_files.find_evaluation(config.eval_dir)
-    except (FileNotFoundError, ValueError) as error:
-        raise type(error)(f"--eval_dir={config.eval_dir}: {error}") from error
     return _Inputs(corpus, *found)
-
-
-def _check_settings(folder, settings):
-    path = os.path.join(folder, CONFIG_FILE)
-    if not files.exists(path):
-        return
-    if difference := files.describe_difference(files.read_json(path), settings):
-        raise ValueError(
-            f"{folder!r} holds a run with other settings: {difference}. Write "
-            "to another folder, or delete this one first."
-        )
 
 
 def _check_records(inputs, workers):

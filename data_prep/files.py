@@ -22,6 +22,7 @@ _SHORT = reprlib.Repr()
 _SHORT.maxstring = 300
 _MOST_DIFFERENCES = 20
 _ABSENT = object()
+_SETTINGS_FILE = "config.json"
 
 
 def is_remote(path):
@@ -201,6 +202,19 @@ def check_folder(flag, path):
         )
 
 
+@contextlib.contextmanager
+def naming(origin):
+    """Puts where something comes from before the message of an error.
+
+    Args:
+        origin: Such as "--input_dir=data".
+    """
+    try:
+        yield
+    except (FileNotFoundError, ValueError) as error:
+        raise type(error)(f"{origin}: {error}") from error
+
+
 def remove(path):
     """Removes a file; one that does not exist is no error."""
     if is_remote(path):
@@ -218,6 +232,23 @@ def remove_folder(path):
             _gfile().rmtree(os.fspath(path))
     else:
         shutil.rmtree(path, ignore_errors=True)
+
+
+def check_settings(folder, settings):
+    """Raises ValueError if `write_settings` left others in a folder."""
+    path = os.path.join(folder, _SETTINGS_FILE)
+    if not exists(path):
+        return
+    if difference := describe_difference(read_json(path), settings):
+        raise ValueError(
+            f"{folder!r} holds a run with other settings: {difference}. Write "
+            "to another folder, or delete this one first."
+        )
+
+
+def write_settings(folder, settings):
+    """Writes what a run in a folder depends on, a JSON-able dict."""
+    write_json(os.path.join(folder, _SETTINGS_FILE), settings)
 
 
 def describe_difference(before, now):

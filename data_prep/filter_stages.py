@@ -26,7 +26,6 @@ from data_prep import (
     spill,
 )
 
-CONFIG_FILE = "config.json"
 REPORT_FILE = "report.json"
 _PLAN_FILE = "choice.npz"
 _CHOICE_FILE = "choice.json"
@@ -64,8 +63,8 @@ class Stages:
             "num_output_shards": self._num_outputs,
             **self._table_settings,
         }
-        _check_settings(config.output_dir, self._settings)
-        _check_settings(config.prelim_stats_dir, self._table_settings)
+        files.check_settings(config.output_dir, self._settings)
+        files.check_settings(config.prelim_stats_dir, self._table_settings)
         self._spills = spill.Spills(
             config.output_dir,
             num_inputs,
@@ -111,11 +110,8 @@ class Stages:
         self._on_shards(
             "Check", self._check, {*self._shard_ids} & {*self._spills.pending}
         )
-        files.write_json(self._path(CONFIG_FILE), self._settings)
-        files.write_json(
-            os.path.join(config.prelim_stats_dir, CONFIG_FILE),
-            self._table_settings,
-        )
+        files.write_settings(config.output_dir, self._settings)
+        files.write_settings(config.prelim_stats_dir, self._table_settings)
         self._tables = self._open_tables(
             counting.table_paths(self._inputs, config.prelim_stats_dir)
         )
@@ -369,14 +365,3 @@ def _count_pairs(home, reason, num_outputs):
         home * num_reasons + reason, minlength=num_outputs * num_reasons
     )
     return counts.reshape(num_outputs, num_reasons)
-
-
-def _check_settings(folder, settings):
-    path = os.path.join(folder, CONFIG_FILE)
-    if not files.exists(path):
-        return
-    if difference := files.describe_difference(files.read_json(path), settings):
-        raise ValueError(
-            f"{folder!r} holds a run with other settings: {difference}. Write "
-            "to another folder, or delete this one first."
-        )

@@ -146,10 +146,8 @@ def find_classes(config):
 
 
 def _read_class_list(path, folders):
-    try:
+    with files.naming(f"--class_list_file={path}"):
         names = class_names_lib.read_class_names(path)
-    except (FileNotFoundError, ValueError) as error:
-        raise type(error)(f"--class_list_file={path}: {error}") from error
     if len(set(names)) != len(names):
         raise ValueError(
             f"--class_list_file={path} must list each class once. Received: "
@@ -266,12 +264,7 @@ def define_flags(flag_values):
     group.string(
         "holdout_split", defaults["holdout_split"], "Split of those images."
     )
-    group.integer(
-        "image_size",
-        None,
-        "Shrink images whose shorter side is longer than this many pixels.",
-        lower_bound=1,
-    )
+    source_writer.define_image_size_flag(group)
 
 
 def main(flag_values):

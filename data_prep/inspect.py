@@ -128,10 +128,8 @@ def run(config):
 
 
 def _list_shards(config):
-    try:
+    with files.naming(f"--data_dir={config.data_dir}"):
         return shards.list_shards(config.data_dir, config.split)
-    except (FileNotFoundError, ValueError) as error:
-        raise type(error)(f"--data_dir={config.data_dir}: {error}") from error
 
 
 def _read_filtered(filter_dir):

@@ -227,12 +227,7 @@ def define_flags(flag_values):
     group = command_line.FlagGroup("Output", flag_values)
     group.string("output_dir", None, "Folder to write the shards to.")
     group.string("split", defaults["split"], "Split, in the shards' names.")
-    group.integer(
-        "image_size",
-        None,
-        "Shrink images whose shorter side is longer than this many pixels.",
-        lower_bound=1,
-    )
+    source_writer.define_image_size_flag(group)
 
 
 def main(flag_values):

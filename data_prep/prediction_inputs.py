@@ -1,6 +1,5 @@
 """Finds image shards and the predictions for them."""
 
-import contextlib
 import dataclasses
 import itertools
 
@@ -49,7 +48,7 @@ def find(input_dir, prediction_dir, split, num_shards=None):
             missing; names them and the flag.
         ValueError: Image shards are missing, or not `num_shards`.
     """
-    with _naming("input_dir", input_dir):
+    with files.naming(f"--input_dir={input_dir}"):
         images = shards.list_shards(input_dir, split)
     if num_shards not in (None, len(images)):
         raise ValueError(
@@ -75,7 +74,7 @@ def find_predictions(prediction_dir, split, num_shards):
         FileNotFoundError: Prediction files are missing; names them and the
             flag.
     """
-    with _naming("prediction_dir", prediction_dir):
+    with files.naming(f"--prediction_dir={prediction_dir}"):
         found = shards.list_predictions(prediction_dir, split, num_shards)
     return tuple(map(tuple, found))
 
@@ -128,12 +127,3 @@ class ImageKeys:
             for _, image in itertools.islice(later, 1):
                 key = records.unpack_image(image)[1]
         return key or records.default_key(self._path, index)
-
-
-@contextlib.contextmanager
-def _naming(flag, folder):
-    """Puts a flag and its value before the message of an error."""
-    try:
-        yield
-    except (FileNotFoundError, ValueError) as error:
-        raise type(error)(f"--{flag}={folder}: {error}") from error

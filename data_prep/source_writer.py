@@ -338,6 +338,16 @@ def check_inputs(config, *names):
             raise FileNotFoundError(f"--{name}={path}: no such file or folder.")
 
 
+def define_image_size_flag(group):
+    """Declares `--image_size` in a `FlagGroup`."""
+    group.integer(
+        "image_size",
+        None,
+        "Shrink images whose shorter side is longer than this many pixels.",
+        lower_bound=1,
+    )
+
+
 def config_from_flags(config_class, flag_values):
     """Returns the config whose fields the flags of the same names give."""
     names = [field.name for field in dataclasses.fields(config_class)]

@@ -250,12 +250,7 @@ def define_flags(flag_values):
         "Split, in the shards' names; without it, that of --split.",
     )
     group.bool("unlabeled", defaults["unlabeled"], "Leave the labels out.")
-    group.integer(
-        "image_size",
-        None,
-        "Shrink images whose shorter side is longer than this many pixels.",
-        lower_bound=1,
-    )
+    source_writer.define_image_size_flag(group)
     group.integer(
         "num_shards",
         None,

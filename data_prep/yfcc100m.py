@@ -260,12 +260,7 @@ def define_flags(flag_values):
         lower_bound=1,
         upper_bound=metadata.NUM_BUCKETS,
     )
-    group.integer(
-        "image_size",
-        None,
-        "Shrink images whose shorter side is longer than this many pixels.",
-        lower_bound=1,
-    )
+    source_writer.define_image_size_flag(group)
 
 
 def main(flag_values):

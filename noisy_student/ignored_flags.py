@@ -6,6 +6,7 @@ its scripts give some.
 
 from absl import logging
 
+from noisy_student.flag_declarations import AUGMENT_NAMES
 from noisy_student.flag_values import Values
 
 _TRAINING_MODES = ("train", "train_and_eval")
@@ -55,7 +56,7 @@ def _needs(values):
     augmented = {values.augment_name}
     if has_unlabeled:
         augmented.add(values.unl_aug)
-    has_randaugment = bool(augmented & {"randaugment", "v1"})
+    has_randaugment = "randaugment" in map(AUGMENT_NAMES.get, augmented)
     evaluates = values.mode == "train_and_eval"
     return {
         "augment_name": (

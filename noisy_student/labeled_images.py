@@ -151,10 +151,8 @@ def is_shards(value):
 
 
 def _open_shards(origin, directory, split):
-    try:
+    with files.naming(origin):
         paths = records.list_shards(directory, split)
-    except (FileNotFoundError, ValueError) as error:
-        raise type(error)(f"{origin}: {error}") from error
     manifest = records.read_manifest(directory, split)
     counts = [records.count_records(path) for path in paths]
     ends = np.cumsum(counts)
@@ -182,12 +180,10 @@ def parse_record(serialized):
 
 
 def _open_tfds(origin, name, split):
-    try:
+    with files.naming(origin):
         elements, num_images, num_classes = tfds_dataset.open_labeled(
             name, split
         )
-    except (FileNotFoundError, ValueError) as error:
-        raise type(error)(f"{origin}: {error}") from error
     return LabeledImages(
         origin=f"{origin}, split {split}",
         num_images=num_images,

@@ -297,10 +297,8 @@ def _check_records(flag, train, directory, paths, check):
 
 def find_shards(flag, directory, split):
     """Returns the shards of a split; an error names the flag."""
-    try:
+    with files.naming(f"--{flag}={directory}"):
         return shards_lib.list_shards(directory, split)
-    except (FileNotFoundError, ValueError) as error:
-        raise type(error)(f"--{flag}={directory}: {error}") from error
 
 
 def _require_given(flag, value, mode):
