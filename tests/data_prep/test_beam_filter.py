@@ -14,39 +14,22 @@ from data_prep import (
     shard_writer,
     shards,
 )
-from tests.data_prep import corpus
+from tests.data_prep import corpus, filter_corpus
+from tests.data_prep.filter_corpus import RULE
 
 pytest.importorskip("apache_beam", reason="the extra `beam` is not installed")
 
 from data_prep import beam_filter  # noqa: E402
 
-NUM_CLASSES = 5
-NUM_IMAGES = 300
-# Confidences tie often, so that a cutoff lies among equal ones.
-PROBS = corpus.random_probs(NUM_IMAGES, NUM_CLASSES, seed=3, step=1 / 64)
-KEYS = [b"key/%d" % i for i in range(NUM_IMAGES)]
-RULE = balancing.BalanceConfig(num_image=40, min_threshold=0.4)
-
 
 @pytest.fixture(name="folder", scope="module")
 def _folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("corpus")
-    corpus.write_corpus(folder, PROBS, KEYS, [0, 100, 100, 180, 300])
-    return folder
+    return filter_corpus.make(tmp_path_factory)
 
 
 def _config(folder, output_dir, **changes):
-    return filter_unlabel.FilterConfig(
-        **{
-            "input_dir": str(folder / "images"),
-            "prediction_dir": str(folder / "probs"),
-            "output_dir": str(output_dir),
-            "num_label_classes": NUM_CLASSES,
-            "num_output_shards": 3,
-            "balance": RULE,
-            **changes,
-        }
-    )
+    changes = {"num_output_shards": 3, **changes}
+    return filter_corpus.config(folder, output_dir, **changes)
 
 
 def _content(folder):

@@ -128,31 +128,26 @@ def test_the_lines_of_the_scripts_of_the_original_are_understood(
     name, only_get_stats
 ):
     root = f"./data/{name}/predict/"
+    shared = {
+        "input_dir": f"./data/{name}/proc/unlabeled",
+        "file_prefix": "extra",
+        "info_dir": f"{root}/info",
+        "prediction_dir": f"{root}/predict_label",
+        "prelim_stats_dir": f"{root}/prelim_stats",
+        "output_dir": f"{root}/filter_data",
+        "num_shards": 128,
+        "shard_id": 127,
+        "task": 0,
+    }
     flag_values = _flags(
-        input_dir=f"./data/{name}/proc/unlabeled",
-        file_prefix="extra",
-        info_dir=f"{root}/info",
-        prediction_dir=f"{root}/predict_label",
-        prelim_stats_dir=f"{root}/prelim_stats",
-        output_dir=f"{root}/filter_data",
-        num_shards=128,
-        shard_id=127,
         min_threshold=0.3,
-        task=0,
         only_get_stats=only_get_stats,
+        **shared,
         **SCRIPTS[name],
     )
     config = filter_unlabel.config_from_flags(flag_values)
     assert config == filter_unlabel.FilterConfig(
-        input_dir=f"./data/{name}/proc/unlabeled",
-        file_prefix="extra",
-        info_dir=f"{root}/info",
-        prediction_dir=f"{root}/predict_label",
-        prelim_stats_dir=f"{root}/prelim_stats",
-        output_dir=f"{root}/filter_data",
-        num_shards=128,
-        shard_id=127,
-        task=0,
+        **shared,
         num_label_classes=SCRIPTS[name]["num_label_classes"],
         balance=balancing.BalanceConfig(
             num_image=SCRIPTS[name]["num_image"], min_threshold=0.3

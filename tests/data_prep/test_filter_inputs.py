@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from data_prep import (
-    balancing,
     counting,
     duplicate_keys,
     filter_unlabel,
@@ -16,33 +15,19 @@ from data_prep import (
     records,
     shards,
 )
-from tests.data_prep import corpus
-
-NUM_CLASSES = 5
-NUM_IMAGES = 300
-PROBS = corpus.random_probs(NUM_IMAGES, NUM_CLASSES, seed=3, step=1 / 64)
-KEYS = [b"key/%d" % i for i in range(NUM_IMAGES)]
-RULE = balancing.BalanceConfig(num_image=40, min_threshold=0.4)
+from tests.data_prep import corpus, filter_corpus
+from tests.data_prep.filter_corpus import (
+    KEYS,
+    NUM_CLASSES,
+    NUM_IMAGES,
+    PROBS,
+    RULE,
+)
 
 
 @pytest.fixture(name="folder", scope="module")
 def _folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("corpus")
-    corpus.write_corpus(folder, PROBS, KEYS, [0, 100, 100, 180, 300])
-    return folder
-
-
-def _config(folder, output_dir, **changes):
-    return filter_unlabel.FilterConfig(
-        **{
-            "input_dir": str(folder / "images"),
-            "prediction_dir": str(folder / "probs"),
-            "output_dir": str(output_dir),
-            "num_label_classes": NUM_CLASSES,
-            "balance": RULE,
-            **changes,
-        }
-    )
+    return filter_corpus.make(tmp_path_factory)
 
 
 def _remove(name):
@@ -127,7 +112,7 @@ def test_damaged_inputs_are_named_before_anything_is_written(
     corpus.write_corpus(tmp_path, PROBS, KEYS, [0, 100, 300])
     damage(tmp_path)
     with pytest.raises(error_type, match=message):
-        filter_unlabel.run(_config(tmp_path, tmp_path / "out"))
+        filter_unlabel.run(filter_corpus.config(tmp_path, tmp_path / "out"))
     assert not (tmp_path / "out").exists()
 
 
@@ -148,7 +133,7 @@ def test_each_worker_must_have_taken_its_share(tmp_path):
         info.write_text(f'{{"image_num": {len(part)}}}')
     message = "00001-00000' must hold 150 predictions, .* 300. Received: 151"
     with pytest.raises(ValueError, match=message):
-        filter_unlabel.run(_config(tmp_path, tmp_path / "out"))
+        filter_unlabel.run(filter_corpus.config(tmp_path, tmp_path / "out"))
     assert not (tmp_path / "out").exists()
 
 
@@ -167,7 +152,9 @@ def test_each_worker_must_have_taken_its_share(tmp_path):
 )
 def test_inputs_must_be_as_large_as_stated(folder, tmp_path, changes, message):
     with pytest.raises(ValueError, match=message):
-        filter_unlabel.run(_config(folder, tmp_path / "out", **changes))
+        filter_unlabel.run(
+            filter_corpus.config(folder, tmp_path / "out", **changes)
+        )
     assert not (tmp_path / "out").exists()
 
 
@@ -187,7 +174,7 @@ def test_wrong_folders_are_named_with_their_flags(
     if message.endswith("not a folder"):
         path.touch()
     folders = {"output_dir": tmp_path / "out", name: str(path)}
-    config = _config(folder, **folders)
+    config = filter_corpus.config(folder, **folders)
     with pytest.raises(
         (ValueError, FileNotFoundError), match=f"^--{name}={path}: {message}"
     ):
@@ -221,7 +208,9 @@ def test_malformed_predictions_are_named(tmp_path, serialized, message):
     _replace_prediction(tmp_path, 270, serialized)
     rule = dataclasses.replace(RULE, num_image=1000, use_all=True)
     with pytest.raises(records.RecordError, match=message):
-        filter_unlabel.run(_config(tmp_path, tmp_path / "out", balance=rule))
+        filter_unlabel.run(
+            filter_corpus.config(tmp_path, tmp_path / "out", balance=rule)
+        )
 
 
 @pytest.mark.parametrize(
@@ -258,10 +247,14 @@ def test_tables_beside_the_predictions_are_read_where_they_are(
     tmp_path, monkeypatch
 ):
     corpus.write_corpus(tmp_path, PROBS, KEYS, [0, 100, 300])
-    without = filter_unlabel.run(_config(tmp_path, tmp_path / "without"))
+    without = filter_unlabel.run(
+        filter_corpus.config(tmp_path, tmp_path / "without")
+    )
     _write_tables(tmp_path)
     monkeypatch.delattr(counting, "read_columns")
-    report = filter_unlabel.run(_config(tmp_path, tmp_path / "with"))
+    report = filter_unlabel.run(
+        filter_corpus.config(tmp_path, tmp_path / "with")
+    )
     assert report == without
     assert not list((tmp_path / "with" / "prelim_stats").glob("*.npz"))
     for name in ("train-00000-of-00002", "train-00001-of-00002"):
@@ -284,7 +277,9 @@ def test_a_mix_of_class_counts_is_named_where_tables_hide_it(tmp_path):
         "270 has a prediction over 4 classes. Received: --num_label_classes=5"
     )
     with pytest.raises(records.RecordError, match=message):
-        filter_unlabel.run(_config(tmp_path, tmp_path / "out", balance=rule))
+        filter_unlabel.run(
+            filter_corpus.config(tmp_path, tmp_path / "out", balance=rule)
+        )
     assert not list((tmp_path / "out").glob("data/*"))
 
 
@@ -309,12 +304,12 @@ def test_a_table_of_other_predictions_is_named(tmp_path):
     with pytest.raises(
         ValueError, match="200 predictions, but .* has 199 rows"
     ):
-        filter_unlabel.run(_config(tmp_path, tmp_path / "out"))
+        filter_unlabel.run(filter_corpus.config(tmp_path, tmp_path / "out"))
     assert not (tmp_path / "out").exists()
     columns["label"] = np.roll(label, 1)
     prediction_table.write(path, **columns)
     with pytest.raises(records.RecordError, match="table of predictions says"):
-        filter_unlabel.run(_config(tmp_path, tmp_path / "out"))
+        filter_unlabel.run(filter_corpus.config(tmp_path, tmp_path / "out"))
 
 
 @pytest.mark.parametrize("stored", [None, [b""] * NUM_IMAGES])
@@ -328,7 +323,7 @@ def test_equal_keys_are_named_before_images_are_written(tmp_path, stored):
         r"'.*train-00001-of-00002': record 150\). Keys must be unique"
     )
     with pytest.raises(ValueError, match=message):
-        filter_unlabel.run(_config(tmp_path, tmp_path / "out"))
+        filter_unlabel.run(filter_corpus.config(tmp_path, tmp_path / "out"))
     assert not (tmp_path / "out" / "data").exists()
     assert not (tmp_path / "out" / "threshold.json").exists()
 
@@ -340,7 +335,9 @@ def test_different_keys_with_one_hash_are_no_error(tmp_path, monkeypatch):
         prediction_table, "hash_of", lambda key: hashes.get(key) or hash_of(key)
     )
     corpus.write_corpus(tmp_path, PROBS, KEYS, [0, 100, 300])
-    report = filter_unlabel.run(_config(tmp_path, tmp_path / "out"))
+    report = filter_unlabel.run(
+        filter_corpus.config(tmp_path, tmp_path / "out")
+    )
     assert report.num_records == RULE.num_image * NUM_CLASSES
 
 

@@ -20,36 +20,26 @@ from data_prep import (
     spill,
     validation,
 )
-from tests.data_prep import corpus
+from tests.data_prep import corpus, filter_corpus
+from tests.data_prep.filter_corpus import (
+    KEYS,
+    NUM_CLASSES,
+    NUM_IMAGES,
+    PROBS,
+    RULE,
+)
 
 pytestmark = pytest.mark.slow
-
-NUM_CLASSES = 5
-NUM_IMAGES = 300
-PROBS = corpus.random_probs(NUM_IMAGES, NUM_CLASSES, seed=3, step=1 / 64)
-KEYS = [b"key/%d" % i for i in range(NUM_IMAGES)]
-RULE = balancing.BalanceConfig(num_image=40, min_threshold=0.4)
 
 
 @pytest.fixture(name="folder", scope="module")
 def _folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("corpus")
-    corpus.write_corpus(folder, PROBS, KEYS, [0, 100, 100, 180, 300])
-    return folder
+    return filter_corpus.make(tmp_path_factory)
 
 
 def _config(folder, output_dir, **changes):
-    return filter_unlabel.FilterConfig(
-        **{
-            "input_dir": str(folder / "images"),
-            "prediction_dir": str(folder / "probs"),
-            "output_dir": str(output_dir),
-            "num_label_classes": NUM_CLASSES,
-            "balance": RULE,
-            "num_workers": 1,
-            **changes,
-        }
-    )
+    changes = {"num_workers": 1, **changes}
+    return filter_corpus.config(folder, output_dir, **changes)
 
 
 def _content(folder):

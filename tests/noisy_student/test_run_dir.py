@@ -70,7 +70,7 @@ def test_a_run_whose_settings_are_not_known_is_refused(tmp_path):
 def test_settings_that_change_no_step_may_change(tmp_path, name):
     run_dir.claim(str(tmp_path), {"a": 1, "b": {name: 2}})
     write_checkpoint(tmp_path, 8, {"a": 1, "b": {name: 2}})
-    run_dir.claim(str(tmp_path), {"a": 1, "b": {name: 3}})
+    assert run_dir.claim(str(tmp_path), {"a": 1, "b": {name: 3}}) is None
 
 
 def test_a_run_that_came_to_nothing_may_be_claimed_anew(tmp_path):
