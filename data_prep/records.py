@@ -398,8 +398,8 @@ def count_records(path):
 def count_shards(directory, split):
     """Finds the shards of a split and how many records each holds.
 
-    The manifest is believed where there is one: a large corpus is not read to
-    be counted.
+    The manifest is believed where there is one, if shards have the sizes it
+    says: a large corpus is not read to be counted.
 
     Args:
         directory: Folder of the shards; it and the split as in `list_shards`.
@@ -411,18 +411,33 @@ def count_shards(directory, split):
     Raises:
         FileNotFoundError: There is no shard.
         ValueError: Shards are missing, or the manifest is none.
-        RecordError: A file without manifest ends inside a record.
+        RecordError: A file has another size than its manifest says, or ends
+            inside a record.
     """
     paths = list_shards(directory, split)
     known = {}
-    for folder in shards.separate(directory):
+    for folder in shards.separate(os.fspath(directory)):
         for name in shards.separate(split):
             manifest = read_manifest(folder, name)
             if manifest is None:
                 continue
-            for index, count in enumerate(manifest.num_records):
+            for index in range(manifest.num_shards):
                 shard = shards.shard_name(name, index, manifest.num_shards)
-                known[os.path.join(folder, shard)] = count
+                known[os.path.join(folder, shard)] = manifest, index
     return paths, [
-        known[path] if path in known else count_records(path) for path in paths
+        _stated_count(path, *known[path])
+        if path in known
+        else count_records(path)
+        for path in paths
     ]
+
+
+def _stated_count(path, manifest, index):
+    size, stated = files.size(path), manifest.num_bytes[index]
+    if size != stated:
+        raise RecordError(
+            f"{path!r} has {size} bytes, {stated} by its manifest: it is "
+            f"{'truncated' if size < stated else 'another file'}. Make it "
+            "anew, or delete the manifest if this is what it should be."
+        )
+    return manifest.num_records[index]

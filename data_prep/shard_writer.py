@@ -25,6 +25,7 @@ class OpenShard:
         self._needs_label = kind in _KINDS_WITH_LABEL
         self._record_writer = record_writer
         self.num_records = 0
+        self.num_bytes = None
         self.counters = collections.Counter()
         self.labels = None
 
@@ -214,6 +215,7 @@ class ShardedWriter:
                     f"{path!r}: the counters {dict(shard.counters)} add up to "
                     f"{counted}, not to the {num_input} inputs."
                 )
+            shard.num_bytes = files.size(temporary)
             files.publish(temporary, path)
         except BaseException:
             files.remove(temporary)
@@ -262,10 +264,8 @@ class ShardedWriter:
         return shards.Manifest(
             kind=self._kind,
             split=self._split,
-            num_records=tuple(
-                sum(marker["num_records"] for marker in markers_of_shard)
-                for markers_of_shard in markers_of_shards
-            ),
+            num_records=_sums("num_records", markers_of_shards),
+            num_bytes=_sums("num_bytes", markers_of_shards),
             counters=dict(sorted(counters.items())),
             label_min=min(labels, default=None),
             label_max=max(labels, default=None),
@@ -283,6 +283,7 @@ class ShardedWriter:
             self._marker_path(index, self._worker),
             {
                 "num_records": shard.num_records,
+                "num_bytes": shard.num_bytes,
                 "counters": dict(sorted(shard.counters.items())),
                 "labels": shard.labels,
                 "settings": self._settings,
@@ -339,3 +340,10 @@ class ShardedWriter:
             leftover = _LEFTOVER_NAME.match(name)
             if leftover and leftover["shard"] in own:
                 files.remove(os.path.join(self._directory, name))
+
+
+def _sums(name, markers_of_shards):
+    """Returns the sum of a number over the workers' markers of each shard."""
+    return tuple(
+        sum(marker[name] for marker in markers) for markers in markers_of_shards
+    )

@@ -185,6 +185,7 @@ class Manifest:
         kind: Record schema: labeled, unlabeled, pseudo_labeled or prediction.
         split: The shards' split.
         num_records: Tuple of int, records in each shard.
+        num_bytes: Tuple of int, the size of each shard.
         counters: dict reason -> number of inputs; they add up to the input.
         label_min: Smallest stored label, None without labels.
         label_max: Largest stored label, None without labels.
@@ -196,6 +197,7 @@ class Manifest:
     kind: str
     split: str
     num_records: tuple
+    num_bytes: tuple
     counters: dict
     label_min: int = None
     label_max: int = None
@@ -227,7 +229,8 @@ def read_manifest(directory, split):
     try:
         values = files.read_json(path)
         values.pop("total_records")
-        values["num_records"] = tuple(values["num_records"])
+        for name in ("num_records", "num_bytes"):
+            values[name] = tuple(values[name])
         if values["class_names"] is not None:
             values["class_names"] = tuple(values["class_names"])
         return Manifest(**values)

@@ -67,6 +67,8 @@ class Split:
             or None, what was done: "kept", "dropped:undecodable" and so on).
         settings: JSON-able dict of all that the bytes depend on.
         class_names: Names in label order; None for unlabeled records.
+        prepare: Called with the indices of the shards to write, if any, before
+            anything is written; raises where their input is damaged.
     """
 
     directory: str
@@ -76,6 +78,7 @@ class Split:
     encode: typing.Callable
     settings: dict
     class_names: tuple = None
+    prepare: typing.Callable = lambda pending: None
 
 
 def split_of_list(directory, name, items, *, num_shards, **others):
@@ -123,6 +126,9 @@ def write(splits, origin):
     """
     new = {s.directory for s in splits if not files.exists(s.directory)}
     writers = [_open_writer(split) for split in splits]
+    for split, writer in zip(splits, writers):
+        if writer.pending:
+            split.prepare(writer.pending)
     manifests = {
         split.name: _write_split(split, writer)
         for split, writer in zip(splits, writers)

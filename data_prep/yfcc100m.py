@@ -116,6 +116,9 @@ def write(config):
         directory=config.output_dir,
         name=config.split,
         sizes=tuple(sum(index.num_rows[slice(*r)]) for r in ranges),
+        prepare=lambda pending: archives.list_members(
+            range(*ranges[number]) for number in pending
+        ),
         read_items=lambda number: _read(
             config.images, archives, index, range(*ranges[number])
         ),

@@ -10,7 +10,7 @@ import os
 import re
 import sqlite3
 
-from data_prep import files, source_writer, tar_index, zip_index
+from data_prep import files, progress, source_writer, tar_index, zip_index
 from data_prep import yfcc100m_metadata as metadata
 
 _ARCHIVE = re.compile(r"^([0-9a-f]{1,3})\.(zip|tar)$")
@@ -53,6 +53,27 @@ class Archives:
             for path in self._covered
         )
 
+    def list_members(self, buckets_of_shards):
+        """Lists the archives that some shards need, before these need them.
+
+        Args:
+            buckets_of_shards: Iterable of ranges of first three digits of the
+                hashes.
+
+        Raises:
+            ValueError: An archive is truncated, or packed in a way that cannot
+                be read.
+        """
+        needed = {
+            path: None
+            for buckets in buckets_of_shards
+            for path in self._paths(buckets)
+        }
+        meter = progress.Progress("archives listed", total=len(needed))
+        for path in needed:
+            self._index(path)
+            meter.advance()
+
     def find(self, buckets):
         """Returns the members whose hashes are in a range of buckets.
 
@@ -63,23 +84,24 @@ class Archives:
             dict hash -> function from the item to one that can be read.
 
         Raises:
-            ValueError: An archive is truncated, or packed in a way that cannot
-                be read.
+            ValueError: As in `list_members`.
         """
         members = {}
+        for path in self._paths(buckets):
+            members.update(self._look_up(path, buckets))
+        return members
+
+    def _paths(self, buckets):
         for path, covered in self._covered.items():
             if covered.start < buckets.stop and buckets.start < covered.stop:
-                members.update(self._look_up(path, buckets))
-        return members
+                yield path
 
     def _look_up(self, path, buckets):
         """Yields (hash, function) of one archive, in its order."""
-        if path not in self._indices:
-            self._indices[path] = self._index(path)
         # Past the last bucket, fff, comes g.
         is_last = buckets.stop == metadata.NUM_BUCKETS
         stop = "g" if is_last else f"{buckets.stop:03x}"
-        with contextlib.closing(sqlite3.connect(self._indices[path])) as table:
+        with contextlib.closing(sqlite3.connect(self._index(path))) as table:
             for name, *values in table.execute(
                 "SELECT * FROM members WHERE hash >= ? AND hash < ? "
                 "ORDER BY rowid",
@@ -89,6 +111,11 @@ class Archives:
 
     def _index(self, path):
         """Returns the path of the list of an archive; makes a missing one."""
+        if path not in self._indices:
+            self._indices[path] = self._list(path)
+        return self._indices[path]
+
+    def _list(self, path):
         # The name changes with the archive: an old list is never taken.
         name = f"{os.path.basename(path)}.{files.fingerprint([path])}.sqlite"
         index = os.path.join(self._index_dir, name)

@@ -1,5 +1,8 @@
 """Tests of record schemas and of reading shards."""
 
+import os
+import pathlib
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -182,3 +185,40 @@ def test_corpus_helper_reads_back_fields(tmp_path):
             "image/filename": [b"key"],
         }
     ]
+
+
+def _write_set(directory, num_records=3):
+    writer = records.ShardedWriter(
+        directory, "train", 2, kind="unlabeled", config={}
+    )
+    for index in writer.pending:
+        with writer.open_shard(index) as shard:
+            for number in range(num_records + index):
+                shard.write(records.unlabeled_example(b"jpeg", b"%d" % number))
+    return [pathlib.Path(writer.path(i)) for i in range(2)], writer.finish()
+
+
+def test_a_set_is_counted_by_its_manifest(tmp_path, monkeypatch):
+    paths, manifest = _write_set(tmp_path)
+    assert manifest.num_bytes == tuple(path.stat().st_size for path in paths)
+    with monkeypatch.context() as patch:
+        patch.setattr(records, "count_records", None)
+        counted = records.count_shards(tmp_path, "train")
+    assert counted == ([str(path) for path in paths], [3, 4])
+    (tmp_path / "train.manifest.json").unlink()
+    assert records.count_shards(tmp_path, "train") == counted
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"), [(-3, "truncated"), (16, "another file")]
+)
+def test_a_shard_that_is_not_the_manifests_is_named(tmp_path, change, problem):
+    paths, manifest = _write_set(tmp_path)
+    size = manifest.num_bytes[1]
+    os.truncate(paths[1], size + change)
+    message = (
+        f"{paths[1]}' has {size + change} bytes, {size} by its manifest: it "
+        f"is {problem}"
+    )
+    with pytest.raises(records.RecordError, match=message):
+        records.count_shards(tmp_path, "train")

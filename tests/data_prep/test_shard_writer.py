@@ -54,6 +54,9 @@ def test_a_finished_set_holds_shards_and_manifest(tmp_path):
         kind="labeled",
         split="train",
         num_records=(4, 4, 4),
+        num_bytes=tuple(
+            path.stat().st_size for path in sorted(tmp_path.glob("*-of-*"))
+        ),
         counters={"dropped:empty": 3, "kept": 12},
         label_min=1,
         label_max=3,

@@ -146,6 +146,7 @@ def test_manifest_comes_back_as_written(tmp_path):
         kind="labeled",
         split="train",
         num_records=(3, 4),
+        num_bytes=(300, 400),
         counters={"kept": 7},
         label_min=1,
         label_max=2,

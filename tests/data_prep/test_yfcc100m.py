@@ -236,6 +236,20 @@ def test_archives_by_hash_give_the_same_shards_as_the_tree(
     assert _shards(tmp_path / "out-archives") == _shards(tmp_path / "out-tree")
 
 
+def test_a_truncated_archive_is_named_before_anything_is_written(
+    folder, tmp_path
+):
+    images = tmp_path / "archives"
+    images.mkdir()
+    _tar_by_digits(images, 1)
+    last = max(images.iterdir())
+    last.write_bytes(last.read_bytes()[:700])
+    config = _config(folder, tmp_path / "out", images=images, num_shards=4)
+    with pytest.raises(ValueError, match=f"{last}.* is truncated"):
+        yfcc100m.write(config)
+    assert not _shards(tmp_path / "out")
+
+
 def test_other_images_are_refused(folder, tmp_path):
     images = tmp_path / "images"
     images.mkdir()

@@ -411,11 +411,17 @@ tests.run(tests.settings_in(pathlib.Path({str(tmp_path)!r})))
 
 
 def rewrite(settings, shard, serialized):
-    """Replaces the records of a shard behind its manifest's back."""
+    """Replaces the records of a shard; the manifest counts the former ones."""
     path = shards.list_shards(settings.input_dir, "train")[shard]
+    manifest = shards.read_manifest(settings.input_dir, "train")
     with tf.io.TFRecordWriter(path) as writer:
         for record in serialized:
             writer.write(record)
+    num_bytes = list(manifest.num_bytes)
+    num_bytes[shard] = os.path.getsize(path)
+    shards.write_manifest(
+        settings.input_dir, dataclasses.replace(manifest, num_bytes=num_bytes)
+    )
     return path
 
 
@@ -458,9 +464,10 @@ def test_an_image_that_cannot_be_decoded_is_named(settings):
 def test_a_truncated_shard_is_named(settings):
     path = pathlib.Path(shards.list_shards(settings.input_dir, "train")[1])
     path.write_bytes(path.read_bytes()[:-20])
-    message = "record 3 .*the file is truncated"
+    message = f"{path}.*it is truncated"
     with pytest.raises(records.RecordError, match=message):
         run(settings)
+    assert not os.path.exists(settings.output_dir)
 
 
 def test_keys_come_from_the_place_where_there_are_none(settings):
