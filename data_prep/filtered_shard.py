@@ -68,8 +68,8 @@ def make_record(image, prediction, default_key, num_classes, where):
         (serialized record, label, key).
 
     Raises:
-        records.RecordError: The two have different keys, or the distribution
-            does not have `num_classes` entries.
+        records.RecordError: The two have different keys, or class or length
+            of the distribution do not fit `num_classes`.
     """
     image_bytes, image_key = records.unpack_image(image)
     probs, label, key = records.unpack_prediction(prediction)
@@ -78,14 +78,18 @@ def make_record(image, prediction, default_key, num_classes, where):
             f"{where} has a prediction over {len(probs)} classes. Received: "
             f"--num_label_classes={num_classes}."
         )
+    if not 0 <= label < num_classes:
+        raise records.RecordError(
+            f"{where} has a prediction for class {label} of {num_classes}."
+        )
     if key and image_key and key != image_key:
         raise records.RecordError(
             f"{where} has the key {image_key!r}, but its prediction is for "
             f"{key!r}."
         )
     key = image_key or key or default_key
-    example = records.pseudo_labeled_example(
-        image_bytes, label, probs[label], probs, key
+    example = records.labeled_by_prediction(
+        image_bytes, label, probs[label], prediction, key
     )
     return example, label, key
 

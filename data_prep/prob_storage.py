@@ -22,6 +22,7 @@ TOP_CLASSES = "top_classes"
 NUM_CLASSES = "num_classes"
 # What tells that a record has a distribution, and which one.
 FIELD_OF_KIND = {FULL: PROBS, FLOAT16: HALF_PROBS, TOP_K: TOP_PROBS}
+FIELDS = (PROBS, HALF_PROBS, TOP_PROBS, TOP_CLASSES, NUM_CLASSES)
 
 
 @dataclasses.dataclass(frozen=True)

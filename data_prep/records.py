@@ -136,6 +136,30 @@ def pseudo_labeled_example(
     )
 
 
+def labeled_by_prediction(image_bytes, label, confidence, prediction, key):
+    """Returns a pseudo-labeled record with the distribution of a prediction.
+
+    It stays stored as it is there.
+
+    Args:
+        image_bytes: As in `pseudo_labeled_example`.
+        label: As there.
+        confidence: As there.
+        prediction: bytes, the serialized prediction.
+        key: As there.
+    """
+    stored = _features(prediction)
+    return _serialize(
+        {
+            IMAGE: _bytes_feature(image_bytes),
+            PSEUDO_LABEL: _int64_feature(label),
+            CONFIDENCE: _float_feature(confidence),
+            **{n: stored[n] for n in prob_storage.FIELDS if n in stored},
+            KEY: _bytes_feature(key),
+        }
+    )
+
+
 def prediction_example(probs, key, *, storage=prob_storage.DEFAULT):
     """Returns a serialized prediction; the class is the first largest prob.
 

@@ -12,6 +12,7 @@ scripts/beam/dataflow.sh has all of Beam's options that this needs.
 import functools
 
 from data_prep import beam_pipeline, command_line
+from noisy_student import flag_declarations_labelling
 
 
 def define_flags(flag_values):
@@ -48,42 +49,58 @@ def define_flags(flag_values):
         "Load the classifier as it is, or without its first class, the "
         "background.",
     )
+    flag_declarations_labelling.define_storage_flags(group)
     beam_pipeline.define_flags(flag_values)
 
 
 def main(flag_values, options):
     """Prepares data on Beam as the flags say."""
-    if "predict" in flag_values.stages and not flag_values.checkpoint:
+    label = None
+    if "predict" in flag_values.stages:
+        label = functools.partial(_label, **_teacher(flag_values))
+    beam_pipeline.run_from_flags(flag_values, options, label)
+
+
+def _teacher(flag_values):
+    """Returns dict of what the flags say of a `predict.PredictConfig`."""
+    if not flag_values.checkpoint:
         raise ValueError("--checkpoint is needed for --stages=predict.")
-    teacher = {
+    # Imported here: --help and wrong flags need not wait for TensorFlow.
+    from noisy_student import models
+
+    model = models.resolve(
+        flag_values.checkpoint,
+        model_name=flag_values.model_name,
+        image_size=flag_values.input_image_size,
+        head=flag_values.checkpoint_head,
+    )
+    num_classes = flag_values.num_label_classes
+    if "filter" in flag_values.stages and num_classes != model.num_classes:
+        raise ValueError(
+            f"--checkpoint={flag_values.checkpoint} has {model.num_classes} "
+            f"classes. Received: --num_label_classes={num_classes}."
+        )
+    return {
+        "model": model,
         "checkpoint": flag_values.checkpoint,
         "use_ema": flag_values.use_ema,
         "head": flag_values.checkpoint_head,
         "batch_size": flag_values.eval_batch_size,
+        "storage": flag_declarations_labelling.storage(flag_values),
     }
-    given = {
-        "model_name": flag_values.model_name,
-        "image_size": flag_values.input_image_size,
-    }
-    label = functools.partial(_label, teacher, given)
-    beam_pipeline.run_from_flags(flag_values, options, label)
 
 
-def _label(teacher, given, config):
-    # Imported here: wrong flags need wait for neither TensorFlow nor Beam.
-    from noisy_student import beam_predict, models, predict
+def _label(pipeline, **teacher):
+    from noisy_student import beam_predict, predict
 
     beam_predict.predict_on_beam(
         predict.PredictConfig(
-            model=models.resolve(
-                teacher["checkpoint"], head=teacher["head"], **given
-            ),
-            input_dir=config.image_dir,
-            split=config.split,
-            output_dir=config.prediction_dir,
+            input_dir=pipeline.image_dir,
+            split=pipeline.split,
+            output_dir=pipeline.prediction_dir,
             **teacher,
         ),
-        config.options,
+        pipeline.options,
     )
 
 

@@ -8,7 +8,7 @@ import tensorflow as tf
 from apache_beam.utils import shared
 
 from data_prep import beam_shards, progress
-from noisy_student import predict
+from noisy_student import labelling_output, predict
 
 
 class LabelShard(beam.DoFn):
@@ -59,6 +59,8 @@ def predict_on_beam(config, options):
     writer = predict.open_writer(config)
     if pending := writer.pending:
         parts = predict.find_parts(config)
+        total = sum(part.num_images for part in parts)
+        labelling_output.log_size(config, [part.path for part in parts], total)
         with beam_shards.open_pipeline(options) as pipeline:
             _ = beam_shards.elements(
                 pipeline, [parts[index] for index in pending]

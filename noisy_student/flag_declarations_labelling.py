@@ -66,6 +66,11 @@ def define_labelling_flags(flag_values):
         "Label filtered shards again, and write them with their images, in "
         "the same order, under the same names.",
     )
+    define_storage_flags(group)
+
+
+def define_storage_flags(group):
+    """Declares in a `FlagGroup` how distributions are stored."""
     group.enum(
         "prediction_storage",
         "full",
@@ -79,6 +84,13 @@ def define_labelling_flags(flag_values):
         10,
         "Classes that prediction_storage=topk stores of each image.",
         lower_bound=1,
+    )
+
+
+def storage(values):
+    """Returns the `prob_storage.ProbStorage` of flag values."""
+    return prob_storage.ProbStorage(
+        kind=values.prediction_storage, num_stored=values.num_stored_classes
     )
 
 

@@ -7,8 +7,7 @@ Source: noisystudent `predict_label.py`.
 
 from absl import logging
 
-from data_prep import prob_storage
-from noisy_student.flag_declarations_labelling import LEGACY_NO_EFFECT
+from noisy_student import flag_declarations_labelling
 from noisy_student.labelling_config import LabellingConfig
 
 
@@ -16,7 +15,7 @@ def warn_of_legacy_flags(flag_values):
     """Names the given flags that only scripts of the original code need."""
     given = [
         f"--{name}"
-        for name in LEGACY_NO_EFFECT
+        for name in flag_declarations_labelling.LEGACY_NO_EFFECT
         if not flag_values[name].using_default_value
     ]
     if given:
@@ -65,10 +64,7 @@ def labelling_config(values):
         worker=0 if reassign else values.worker_id,
         reassign=reassign,
         info_dir=values.info_dir or None,
-        storage=prob_storage.ProbStorage(
-            kind=values.prediction_storage,
-            num_stored=values.num_stored_classes,
-        ),
+        storage=flag_declarations_labelling.storage(values),
     )
 
 

@@ -61,7 +61,7 @@ if $smoke; then
 fi
 extra=quickstart
 if $beam; then
-  extra=beam
+  extra=beam,quickstart
 fi
 use_environment "$extra"
 cd "$checkout"

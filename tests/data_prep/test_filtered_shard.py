@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from data_prep import filtered_shard, records
 
@@ -75,3 +76,15 @@ def test_an_image_and_the_prediction_for_another_are_named():
         records.RecordError, match="^here has the key b'a', but"
     ):
         filtered_shard.make_record(image, prediction, b"", 1, "here")
+
+
+def test_a_class_that_is_none_is_named():
+    image = records.unlabeled_example(b"jpeg", b"a")
+    prediction = tf.train.Example.FromString(
+        records.prediction_example([0.5, 0.5], b"a")
+    )
+    prediction.features.feature["classes"].int64_list.value[0] = 2
+    with pytest.raises(records.RecordError, match="^here .* class 2 of 2"):
+        filtered_shard.make_record(
+            image, prediction.SerializeToString(), b"", 2, "here"
+        )

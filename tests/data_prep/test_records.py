@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from data_prep import records
+from data_prep import prob_storage, records
 from tests.data_prep import corpus
 
 
@@ -222,3 +222,16 @@ def test_a_shard_that_is_not_the_manifests_is_named(tmp_path, change, problem):
     )
     with pytest.raises(records.RecordError, match=message):
         records.count_shards(tmp_path, "train")
+
+
+@pytest.mark.parametrize("kind", prob_storage.KINDS)
+def test_a_distribution_stays_as_a_prediction_stores_it(kind):
+    probs = np.random.default_rng(0).dirichlet([0.3] * 20).astype(np.float32)
+    label = int(probs.argmax())
+    storage = prob_storage.ProbStorage(kind, 3)
+    prediction = records.prediction_example(probs, b"k", storage=storage)
+    assert records.labeled_by_prediction(
+        b"jpeg", label, probs[label], prediction, b"k"
+    ) == records.pseudo_labeled_example(
+        b"jpeg", label, probs[label], probs, b"k", storage=storage
+    )

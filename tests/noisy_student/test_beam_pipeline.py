@@ -7,7 +7,13 @@ import pytest
 import tensorflow as tf
 from absl import flags
 
-from data_prep import balancing, deduplicate, filter_unlabel
+from data_prep import (
+    balancing,
+    deduplicate,
+    filter_unlabel,
+    prob_storage,
+    records,
+)
 from noisy_student import beam_pipeline, models, predict
 from tests.noisy_student import fixtures, networks
 
@@ -105,3 +111,38 @@ def test_all_stages_give_the_files_of_one_machine(teacher, tmp_path):
 def test_labelling_needs_a_checkpoint():
     with pytest.raises(ValueError, match="--checkpoint is needed"):
         run("--input_dir=in", "--output_dir=out", "--stages=predict")
+
+
+def test_classes_other_than_the_teachers_are_refused_first(teacher, tmp_path):
+    out = tmp_path / "out"
+    with pytest.raises(ValueError, match="has 4 classes.*num_label_classes=9"):
+        run(
+            f"--input_dir={tmp_path}",
+            f"--eval_dir={tmp_path}",
+            f"--output_dir={out}",
+            f"--checkpoint={teacher[0]}",
+            "--num_label_classes=9",
+        )
+    assert not out.exists()
+
+
+def test_labels_are_stored_as_the_flags_say(teacher, tmp_path, caplog):
+    fixtures.write_unlabeled(str(tmp_path / "in"), "train", 2, num_shards=1)
+    caplog.set_level("INFO")
+    run(
+        f"--input_dir={tmp_path / 'in'}",
+        f"--output_dir={tmp_path / 'out'}",
+        f"--checkpoint={teacher[0]}",
+        "--stages=predict,filter",
+        f"--num_label_classes={networks.NUM_CLASSES}",
+        "--prediction_storage=topk",
+        "--num_stored_classes=2",
+    )
+    assert "Labels of 2 images, stored as topk, take about" in caplog.text
+    for folder in ("predictions", "filtered/data"):
+        (path,) = (tmp_path / "out" / folder).glob("train-*-of-*[0-9]")
+        for serialized in records.read_records(path):
+            example = tf.train.Example.FromString(serialized)
+            fields = example.features.feature
+            assert len(fields[prob_storage.TOP_PROBS].float_list.value) == 2
+            assert prob_storage.PROBS not in fields
