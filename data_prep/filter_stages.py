@@ -255,14 +255,17 @@ class Stages:
         table = self._tables.read(index)
         copies = plan.copies(table, index)
         reason = filter_report.reasons(self._config.balance, table, copies)
-        order = filtered_shard.order_of(table.hash, plan.config.seed)
+        hashes = table.hash
+        if self._config.balance.use_all:
+            hashes = filtered_shard.place_hashes(index, len(hashes))
+        order = filtered_shard.order_of(hashes, plan.config.seed)
         home = filtered_shard.output_shard(order, self._num_outputs)
         return (
-            self._copies(index, table, copies),
+            self._copies(index, table, copies, hashes),
             _count_pairs(home, reason, self._num_outputs),
         )
 
-    def _copies(self, index, table, copies):
+    def _copies(self, index, table, copies, hashes):
         """Yields the records of an input shard, ascending in the order."""
         from data_prep import filtered_shard
 
@@ -274,7 +277,7 @@ class Stages:
             self._config.num_label_classes,
         )
         rows, order = filtered_shard.output_order(
-            table.hash, copies, self._config.balance.seed
+            hashes, copies, self._config.balance.seed
         )
         outputs = filtered_shard.output_shard(order, self._num_outputs)
         for row, place, output in zip(

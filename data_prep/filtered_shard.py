@@ -1,7 +1,9 @@
 """The records that filtering writes, and where each of them goes.
 
 The output is in one order over all its shards, that of a hash of key and copy;
-so it depends on neither the order nor the sharding of the input.
+so it depends on neither the order nor the sharding of the input. Where a corpus
+may hold copies of an image, the place in the input stands for the key, or these
+would be neighbours.
 """
 
 import numpy as np
@@ -9,6 +11,16 @@ import numpy as np
 from data_prep import hashing, prediction_inputs, prediction_table, records
 
 _HALF = np.uint64(32)
+
+
+def place_hashes(shard, num_images):
+    """Returns uint64 [images] of an input shard, in the place of keys' hashes.
+
+    Args:
+        shard: int, its index.
+        num_images: int.
+    """
+    return (np.uint64(shard) << _HALF) + np.arange(num_images, dtype=np.uint64)
 
 
 def output_order(hashes, copies, seed):

@@ -313,6 +313,9 @@ def test_copies_in_the_input_are_one_image(tmp_path):
     unique = collections.Counter(np.argmax(PROBS[:100], axis=1).tolist())
     for label, row in enumerate(report.classes):
         assert (row.kept, row.copies) == (unique[label], labels[label])
+    # Of 299 pairs of neighbours, 2 are equal on average.
+    names = [row["image/filename"] for row in written]
+    assert sum(a == b for a, b in zip(names, names[1:])) < 10
 
 
 def test_predictions_of_several_workers_are_interleaved(folder, tmp_path):
