@@ -21,11 +21,29 @@ import numpy as np
 import tensorflow as tf
 from google.protobuf import message
 
-from data_prep import files, prob_parsing, prob_storage, shards
+from data_prep import prob_parsing, prob_storage
+from data_prep.record_files import (
+    RecordError,
+    count_records,
+    count_shards,
+    describe_position,
+    framed_size,
+    read_records,
+)
 from data_prep.shard_writer import ShardedWriter
 from data_prep.shards import list_shards, read_manifest
 
-__all__ = ["ShardedWriter", "list_shards", "read_manifest"]
+__all__ = [
+    "RecordError",
+    "ShardedWriter",
+    "count_records",
+    "count_shards",
+    "describe_position",
+    "framed_size",
+    "list_shards",
+    "read_manifest",
+    "read_records",
+]
 
 IMAGE = "image/encoded"
 KEY = "image/filename"
@@ -34,15 +52,6 @@ PSEUDO_LABEL = "label"
 CONFIDENCE = "prob"
 PROBS = prob_storage.PROBS
 PREDICTED_CLASS = "classes"
-
-# A TFRecord frames its payload: length and its crc before, the payload's after.
-_HEADER_BYTES = 12
-_FOOTER_BYTES = 4
-_READ_BATCH = 64
-
-
-class RecordError(ValueError):
-    """A record or a shard is malformed; the message says which and where."""
 
 
 def _bytes_feature(value):
@@ -338,130 +347,3 @@ def _first_bytes(feature, name):
 def default_key(path, index):
     """Returns the key of a record that stores none, as bytes."""
     return f"{os.path.basename(path)}:{index}".encode()
-
-
-def framed_size(payload):
-    """Returns the bytes a record takes in an uncompressed TFRecord file."""
-    return _HEADER_BYTES + len(payload) + _FOOTER_BYTES
-
-
-def read_records(path):
-    """Yields the payloads of a TFRecord file, in order, checksums verified.
-
-    Args:
-        path: Local or remote file.
-
-    Yields:
-        bytes, one serialized example each.
-
-    Raises:
-        RecordError: The file is truncated or a checksum is wrong; names the
-            file, the record's index and its byte offset.
-    """
-    dataset = tf.data.TFRecordDataset(os.fspath(path)).batch(_READ_BATCH)
-    index = offset = 0
-    try:
-        for batch in dataset.as_numpy_iterator():
-            for payload in batch.tolist():
-                yield payload
-                index += 1
-                offset += framed_size(payload)
-    except tf.errors.DataLossError as error:
-        raise _locate_damage(os.fspath(path)) from error
-    # TensorFlow takes a file that ends inside a header for complete.
-    if offset != files.size(path):
-        where = describe_position(path, index, offset)
-        raise RecordError(f"{where}the file is truncated.")
-
-
-def _locate_damage(path):
-    """Returns the error for a file whose reading failed: where it failed."""
-    index = offset = 0
-    try:
-        for payload in tf.data.TFRecordDataset(path).as_numpy_iterator():
-            index += 1
-            offset += framed_size(payload)
-    except tf.errors.DataLossError as error:
-        truncated = "truncated" in error.message
-        problem = "the file is truncated" if truncated else "wrong checksum"
-        return RecordError(
-            describe_position(path, index, offset) + f"{problem}."
-        )
-    return RecordError(f"{path!r}: reading it failed, but only once.")
-
-
-def describe_position(path, index, offset):
-    """Returns how error messages say where a record is."""
-    return f"{os.fspath(path)!r}: record {index} (byte offset {offset}): "
-
-
-def count_records(path):
-    """Returns how many records a TFRecord file holds, without reading them.
-
-    Raises:
-        RecordError: The file ends inside a record.
-    """
-    total = files.size(path)
-    index = offset = 0
-    with files.open_file(path, "rb") as file:
-        while offset < total:
-            file.seek(offset)
-            header = file.read(_HEADER_BYTES)
-            length = int.from_bytes(header[:8], "little")
-            end = offset + _HEADER_BYTES + length + _FOOTER_BYTES
-            if len(header) < _HEADER_BYTES or end > total:
-                raise RecordError(
-                    describe_position(path, index, offset)
-                    + "the file is truncated, or is no TFRecord file."
-                )
-            offset = end
-            index += 1
-    return index
-
-
-def count_shards(directory, split):
-    """Finds the shards of a split and how many records each holds.
-
-    The manifest is believed where there is one, if shards have the sizes it
-    says: a large corpus is not read to be counted.
-
-    Args:
-        directory: Folder of the shards; it and the split as in `list_shards`.
-        split: Prefix of their names.
-
-    Returns:
-        (sorted list of paths, list of int).
-
-    Raises:
-        FileNotFoundError: There is no shard.
-        ValueError: Shards are missing, or the manifest is none.
-        RecordError: A file has another size than its manifest says, or ends
-            inside a record.
-    """
-    paths = list_shards(directory, split)
-    known = {}
-    for folder in shards.separate(os.fspath(directory)):
-        for name in shards.separate(split):
-            manifest = read_manifest(folder, name)
-            if manifest is None:
-                continue
-            for index in range(manifest.num_shards):
-                shard = shards.shard_name(name, index, manifest.num_shards)
-                known[os.path.join(folder, shard)] = manifest, index
-    return paths, [
-        _stated_count(path, *known[path])
-        if path in known
-        else count_records(path)
-        for path in paths
-    ]
-
-
-def _stated_count(path, manifest, index):
-    size, stated = files.size(path), manifest.num_bytes[index]
-    if size != stated:
-        raise RecordError(
-            f"{path!r} has {size} bytes, {stated} by its manifest: it is "
-            f"{'truncated' if size < stated else 'another file'}. Make it "
-            "anew, or delete the manifest if this is what it should be."
-        )
-    return manifest.num_records[index]

@@ -47,6 +47,7 @@ for _class in (EfficientNet, layers.DenseKernelInitializer):
     tf.keras.utils.get_custom_objects()[_class.__name__] = _class
 
 
+@tf.autograph.experimental.do_not_convert
 def build_model(
     name,
     num_classes=1000,

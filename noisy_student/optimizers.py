@@ -44,8 +44,10 @@ class RMSprop(tf.keras.optimizers.Optimizer):
         **kwargs,
     ):
         # The loop is compiled as a whole; a second, nested compilation of the
-        # update would only cost start-up time.
-        super().__init__(name=name, **{"jit_compile": False, **kwargs})
+        # update would only cost start-up time. Keras' default decay of 0 would
+        # be applied: every weight read and written once more in every step.
+        defaults = {"jit_compile": False, "weight_decay": None}
+        super().__init__(name=name, **{**defaults, **kwargs})
         for key, value in (("rho", rho), ("momentum", momentum)):
             if not 0 <= value < 1:
                 raise ValueError(
@@ -80,22 +82,21 @@ class RMSprop(tf.keras.optimizers.Optimizer):
         return self._mean_squares[index], self._momenta[index]
 
     def update_step(self, gradient, variable):
-        """Applies one gradient to one variable."""
+        """Applies one gradient to one variable, in one operation."""
         mean_square, momentum = self.slots(variable)
         dtype = variable.dtype
-        rate = tf.cast(self.learning_rate, dtype)
-        gradient = tf.convert_to_tensor(gradient)
-        mean_square.assign_add(
-            (tf.square(gradient) - mean_square)
-            * tf.constant(1.0 - self.rho, dtype)
+        # TensorFlow 1's own: a dozen operations for each variable would make
+        # graphs large and accelerators wait.
+        tf.raw_ops.ResourceApplyRMSProp(
+            var=variable.handle,
+            ms=mean_square.handle,
+            mom=momentum.handle,
+            lr=tf.cast(self.learning_rate, dtype),
+            rho=tf.constant(self.rho, dtype),
+            momentum=tf.constant(self.momentum, dtype),
+            epsilon=tf.constant(self.epsilon, dtype),
+            grad=tf.convert_to_tensor(gradient),
         )
-        step = (
-            rate
-            * gradient
-            * tf.math.rsqrt(mean_square + tf.constant(self.epsilon, dtype))
-        )
-        momentum.assign(momentum * tf.constant(self.momentum, dtype) + step)
-        variable.assign_sub(momentum)
 
     def get_config(self):
         config = super().get_config()

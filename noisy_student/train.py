@@ -71,6 +71,7 @@ def _gradient_metric_names(config):
     ) + ("loss",)
 
 
+@tf.autograph.experimental.do_not_convert
 def train_step(state, batch, config, teacher=None):
     """Trains one step on every replica of the state's strategy.
 

@@ -14,9 +14,12 @@ from benchmarks import predict as predict_benchmark
 from benchmarks import train_step as train_step_benchmark
 from data_prep import records
 
+pytestmark = pytest.mark.slow
+
 ROOT = pathlib.Path(__file__).parent.parent
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("part", "title"),
     [

@@ -13,9 +13,9 @@ import tensorflow as tf
 import efficientnet
 
 IMAGE_SIZE = 64
-FAST = ("b0", "b1")
-SLOW = ("b2", "b3", "b4")
-LONG = ("b5", "b6", "b7")
+FAST = ("b0",)
+SLOW = ("b4",)
+LONG = ("b1", "b2", "b3", "b5", "b6", "b7")
 
 
 def random_value(generator, variable):

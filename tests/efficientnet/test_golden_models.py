@@ -279,7 +279,7 @@ def test_logits_of_a_small_image_model_equal_the_originals(ten_classes):
     assert_logits_equal(logits, LOGITS["svhn32/logits"])
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_l2_is_the_originals():
     model = efficientnet.build_model("efficientnet-l2_475")
     assert_is_the_originals_network(model, "efficientnet-l2")

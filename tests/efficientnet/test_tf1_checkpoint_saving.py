@@ -13,6 +13,8 @@ from noisy_student import moving_average
 from tests import replicas as replicas_lib
 from tests.efficientnet import helpers
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def model():

@@ -17,6 +17,8 @@ from data_prep import (
 from noisy_student import beam_pipeline, models, predict
 from tests.noisy_student import fixtures, networks
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("apache_beam", reason="the extra `beam` is not installed")
 
 

@@ -10,6 +10,8 @@ from data_prep import shards
 from noisy_student import models, predict
 from tests.noisy_student import fixtures, networks
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("apache_beam", reason="the extra `beam` is not installed")
 
 from noisy_student import beam_predict  # noqa: E402

@@ -19,6 +19,8 @@ from noisy_student import (
 from tests import replicas as replicas_lib
 from tests.noisy_student import fixtures, tiny_run
 
+pytestmark = pytest.mark.slow
+
 
 def new_state(seed):
     tf.keras.utils.set_random_seed(seed)

@@ -8,6 +8,8 @@ from noisy_student import config, evaluate
 from tests import replicas as replicas_lib
 from tests.noisy_student import fixtures
 
+pytestmark = pytest.mark.slow
+
 LOGITS = np.array(
     [
         [9, 1, 2, 3, 4, 5, 6],

@@ -17,6 +17,8 @@ from noisy_student import config, export, export_formats, models, preprocessing
 from tests import replicas as replicas_lib
 from tests.noisy_student import fixtures
 
+pytestmark = pytest.mark.slow
+
 ROOT = pathlib.Path(__file__).parents[2]
 
 
@@ -351,7 +353,6 @@ def test_what_a_killed_export_left_is_removed_after_a_day(
     ]
 
 
-@pytest.mark.slow
 def test_another_network_or_other_samples_are_refused(settings, network, quick):
     export.export(settings, network, SAMPLES)
     other = models.build(fixtures.MODEL)
@@ -368,7 +369,6 @@ def test_only_errors_of_the_formats_own_are_logged(settings, network, quick):
     assert (logging.get_verbosity(), tf.get_logger().level) == before
 
 
-@pytest.mark.slow
 def test_a_network_without_finite_logits_is_refused(settings):
     network = models.build(fixtures.MODEL)
     network.layers[-1].bias.assign([0.0, float("inf"), 0.0])

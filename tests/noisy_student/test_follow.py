@@ -6,6 +6,8 @@ from absl import flags
 from noisy_student import checkpoints, evaluate, follow, run_dir
 from noisy_student import flags as flags_lib
 
+pytestmark = pytest.mark.slow
+
 
 class Training:
     """Plays a training run: writes and deletes checkpoints when it is waited

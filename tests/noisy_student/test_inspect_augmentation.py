@@ -17,6 +17,8 @@ from autoaugment import magnitudes
 from noisy_student import contact_sheet, inspect_augmentation, preprocessing
 from tests.data_prep import corpus
 
+pytestmark = pytest.mark.slow
+
 
 def draw_scene():
     """Draws the image of `docs/images/augmentation.png`, 400 x 300 pixels."""

@@ -14,6 +14,8 @@ import tensorflow as tf
 from noisy_student import run_dir
 from tests.noisy_student import fixtures
 
+pytestmark = pytest.mark.slow
+
 TINY = [sys.executable, "-m", "tests.noisy_student.tiny_run"]
 MAIN = [
     *(sys.executable, "-m", "noisy_student.main"),
@@ -59,7 +61,6 @@ def last_weights(model_dir, step):
     return (model_dir / name).read_bytes()
 
 
-@pytest.mark.slow
 def test_a_run_killed_in_a_save_ends_bit_for_bit_the_same(data_dir, tmp_path):
     undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
     command = [*TINY, f"--data_dir={data_dir}"]
@@ -75,7 +76,6 @@ def test_a_run_killed_in_a_save_ends_bit_for_bit_the_same(data_dir, tmp_path):
     assert last_weights(killed, 12) == last_weights(undisturbed, 12)
 
 
-@pytest.mark.slow
 def test_a_terminated_run_saves_and_says_so_in_a_line_and_a_status(
     data_dir, tmp_path
 ):

@@ -11,6 +11,8 @@ import efficientnet
 from noisy_student import config, models, run_dir
 from tests.noisy_student import fixtures
 
+pytestmark = pytest.mark.slow
+
 TINY = {"width_coefficient": 0.1, "depth_coefficient": 0.1}
 
 

@@ -7,6 +7,8 @@ from noisy_student import hardware_config, main, models, precision
 from tests.noisy_student import fixtures
 from tests.noisy_student.test_flags import parse
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def float32_afterwards():
@@ -37,7 +39,6 @@ def test_the_hardware_decides_unless_the_user_does(asked, on_tpu, policy):
     assert {w.dtype for w in network.weights} == {tf.float32}
 
 
-@pytest.mark.slow
 def test_a_run_trains_and_evaluates_in_the_precision_asked_for(
     tmp_path, monkeypatch
 ):

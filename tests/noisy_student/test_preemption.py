@@ -8,6 +8,8 @@ import pytest
 
 from noisy_student import preemption
 
+pytestmark = pytest.mark.slow
+
 # Signals come while TensorFlow runs steps, without a return to Python.
 IN_A_LOOP = """
 import os, signal, threading, time

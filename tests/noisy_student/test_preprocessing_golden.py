@@ -35,9 +35,9 @@ def samples(image, size):
 
 def statistics(image):
     """Returns mean, deviation, minimum and maximum of each channel."""
-    image = np.asarray(image, np.float64)
+    channels = np.asarray(image, np.float64).reshape(-1, 3).T.copy()
     return np.concatenate(
-        [f(image, axis=(0, 1)) for f in (np.mean, np.std, np.min, np.max)]
+        [f(channels, axis=1) for f in (np.mean, np.std, np.min, np.max)]
     )
 
 

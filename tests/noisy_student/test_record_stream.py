@@ -7,6 +7,8 @@ import tensorflow as tf
 from noisy_student import record_stream
 from tests.noisy_student import fixtures
 
+pytestmark = pytest.mark.slow
+
 
 def open_stream(directory, split="train", **changes):
     arguments = {"name": "labeled", "seed": 3, "shuffle_buffer": 100}

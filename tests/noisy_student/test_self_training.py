@@ -138,7 +138,7 @@ def test_other_settings_are_refused_with_the_difference(finished):
         run(*args, "--num_image=4")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_filtering_once_relabels_what_it_kept(finished, data_dir, tmp_path):
     args, work_dir, _ = finished
     teacher = work_dir / "round_0" / "model"

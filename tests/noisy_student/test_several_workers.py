@@ -27,6 +27,8 @@ from noisy_student import run_dir, train_loop
 from tests import replicas
 from tests.noisy_student import fixtures
 
+pytestmark = pytest.mark.long
+
 STEPS = 40
 SAVED_EVERY = 10
 # Other work on the machine may slow the workers down, but not that much.
@@ -222,7 +224,6 @@ def wait_for(path):
         time.sleep(0.01)
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("victim", [0, 1])
 def test_when_a_worker_is_killed_the_other_ends_and_both_resume(
     undisturbed, data_dir, tmp_path, victim
@@ -251,7 +252,6 @@ def test_when_a_worker_is_killed_the_other_ends_and_both_resume(
         np.testing.assert_array_equal(value, expected[name], err_msg=name)
 
 
-@pytest.mark.long
 def test_a_signal_to_one_worker_ends_both_after_a_checkpoint(
     data_dir, tmp_path
 ):
@@ -268,7 +268,6 @@ def test_a_signal_to_one_worker_ends_both_after_a_checkpoint(
         assert last_line.startswith(f"stopped: SIGTERM came; step {saved} is ")
 
 
-@pytest.mark.long
 def test_all_end_when_the_chief_refuses_or_one_was_started_otherwise(
     undisturbed, data_dir, tmp_path
 ):
@@ -285,7 +284,6 @@ def test_all_end_when_the_chief_refuses_or_one_was_started_otherwise(
         assert "error: The workers have different settings" in errors
 
 
-@pytest.mark.long
 def test_two_workers_label_as_one_process_does(undisturbed, tmp_path):
     """They divide the shards; batches of one worker hold half the images."""
     model_dir, _ = undisturbed

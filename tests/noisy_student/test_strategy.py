@@ -6,6 +6,8 @@ import tensorflow as tf
 
 from noisy_student import hardware_config, strategy
 
+pytestmark = pytest.mark.slow
+
 LOCAL = "/job:localhost/replica:0/task:0/device:"
 
 

@@ -11,6 +11,8 @@ from noisy_student import config, optimizers, train, train_loop
 from tests import replicas as replicas_lib
 from tests.noisy_student import fixtures, networks
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = config.StepConfig(
     num_classes=networks.NUM_CLASSES,
     weight_decay=1e-3,

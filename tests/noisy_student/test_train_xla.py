@@ -14,6 +14,8 @@ from noisy_student import config, moving_average, optimizers, train
 from noisy_student import schedules as schedules_lib
 from tests.noisy_student import networks
 
+pytestmark = pytest.mark.slow
+
 # What a TPU's program cannot do, or does by a visit to the host.
 ON_THE_HOST = re.compile(
     r"custom-call|infeed|outfeed|send\(|recv\(|send-done|recv-done|PyFunc|"
@@ -71,7 +73,7 @@ def policy(request):
     [
         ("efficientnet-b0", "mixed_bfloat16"),
         *(
-            pytest.param(name, policy, marks=pytest.mark.slow)
+            pytest.param(name, policy, marks=pytest.mark.long)
             for name, policy in (
                 ("efficientnet-b0", "float32"),
                 ("efficientnet-b7", "mixed_bfloat16"),
@@ -151,7 +153,7 @@ def test_a_compiled_step_equals_the_uncompiled_one():
             )
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_noise_of_a_compiled_step_depends_on_the_seed_alone():
     first, again, other = (
         trained(
