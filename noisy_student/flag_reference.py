@@ -10,7 +10,12 @@ import sys
 
 from absl import flags
 
-from noisy_student import flag_declarations, presets, self_training
+from noisy_student import (
+    chains,
+    flag_declarations,
+    presets,
+    self_training,
+)
 
 _HEAD = """\
 # Flags
@@ -18,7 +23,8 @@ _HEAD = """\
 Of `python -m noisy_student.main`. `python -m noisy_student.self_training` has
 those that describe a training run, and the last group. Names, defaults and
 meaning are the original code's where it has the flag; `docs/deviations.md` says
-what differs. A preset replaces defaults, an explicit flag replaces both.
+what differs, `docs/original_scripts.md` maps the original's scripts to ours,
+line by line. A preset replaces defaults, an explicit flag replaces both.
 
 Written by `python -m noisy_student.flag_reference > docs/flags.md`.
 """
@@ -45,6 +51,10 @@ def format_reference():
     for name, values in presets.PRESETS.items():
         sets = " ".join(f"--{flag}={value}" for flag, value in values.items())
         parts.append(f"| `{name}` | `{sets}` |\n")
+    parts.append("\n## Chains\n\n| `--chain` | Recipes |\n|---|---|\n")
+    for name, chain in chains.CHAINS.items():
+        recipes = " -> ".join(map(_code, (chain.teacher, *chain.students)))
+        parts.append(f"| `{name}` | {recipes} |\n")
     return "".join(parts)
 
 

@@ -243,7 +243,7 @@ def format_card(card):
 def summary(card):
     """Returns a `ModelCard` in two lines, to be logged."""
     training = ", ".join(
-        f"{_bytes(card.memory.training(policy))} in {policy}"
+        f"{in_bytes(card.memory.training(policy))} in {policy}"
         for policy in ACTIVATION_BYTES
     )
     return (
@@ -296,17 +296,22 @@ def _memory_lines(card):
     title = f"Memory of {card.batch_size:,} images on one device, about"
     yield _MEMORY_ROW.format(title, *policies)
     for label, sizes in rows.items():
-        yield _MEMORY_ROW.format(f"  {label}", *map(_bytes, sizes))
+        yield _MEMORY_ROW.format(f"  {label}", *map(in_bytes, sizes))
 
 
-def _bytes(number):
+def in_bytes(number):
     """Returns a size in binary units, for example "20.3 MiB"."""
     return _in_unit(number, 1024, ("bytes", "KiB", "MiB", "GiB", "TiB"))
 
 
 def _count(number, what):
     """Returns a number of things, for example "5.33 M parameters"."""
-    return f"{_in_unit(number, 1000, ('', 'K', 'M', 'G', 'T', 'P'))} {what}"
+    return f"{in_thousands(number)} {what}"
+
+
+def in_thousands(number):
+    """Returns a number in decimal units, for example "5.33 M"."""
+    return _in_unit(number, 1000, ("", "K", "M", "G", "T", "P"))
 
 
 def _in_unit(number, base, units):

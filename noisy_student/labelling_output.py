@@ -3,7 +3,7 @@
 import numpy as np
 from absl import logging
 
-from data_prep import prediction_table, records
+from data_prep import prediction_table, prob_storage, records
 
 
 def log_size(config, paths, num_images):
@@ -14,16 +14,9 @@ def log_size(config, paths, num_images):
         paths: The image shards.
         num_images: How many images the command labels, finished ones included.
     """
-    first = next(records.read_records(paths[0]), None)
-    key = records.unpack_image(first)[1] if first is not None else b""
-    # The last classes take the most bytes in a list of classes.
-    probs = np.arange(1, config.model.num_classes + 1, dtype=np.float32)
-    example = records.prediction_example(
-        probs / probs.sum(),
-        key or records.default_key(paths[0], 0),
-        storage=config.storage,
+    size = prediction_size(
+        config.model.num_classes, first_key(paths[0]), storage=config.storage
     )
-    size = records.framed_size(example)
     logging.info(
         "Labels of %d images, stored as %s, take about %d bytes an image, "
         "%.3g GB in all%s.",
@@ -33,6 +26,49 @@ def log_size(config, paths, num_images):
         num_images * size / 1e9,
         " beside the images" if config.reassign else "",
     )
+
+
+def first_key(path):
+    """Returns the key of the first record of an image shard, as bytes."""
+    first = next(records.read_records(path), None)
+    key = records.unpack_image(first)[1] if first is not None else b""
+    return key or records.default_key(path, 0)
+
+
+def prediction_size(num_classes, key, *, storage=prob_storage.DEFAULT):
+    """Returns the bytes of a prediction in its shard.
+
+    Args:
+        num_classes: Classes of the teacher.
+        key: bytes or str, the key of the image.
+        storage: `prob_storage.ProbStorage`.
+    """
+    example = records.prediction_example(
+        _largest(num_classes), key, storage=storage
+    )
+    return records.framed_size(example)
+
+
+def pseudo_labeled_size(image_bytes, num_classes, key):
+    """Returns the bytes of a pseudo-labeled record in its shard.
+
+    Args:
+        image_bytes: int, bytes of the encoded image.
+        num_classes: As in `prediction_size`, like `key`.
+        key: As there.
+    """
+    probs = _largest(num_classes)
+    example = records.pseudo_labeled_example(
+        bytes(image_bytes), num_classes - 1, 0.5, probs, key
+    )
+    return records.framed_size(example)
+
+
+def _largest(num_classes):
+    """Returns a distribution whose record is the largest."""
+    # The last classes take the most bytes in a list of classes.
+    probs = np.arange(1, num_classes + 1, dtype=np.float32)
+    return probs / probs.sum()
 
 
 def write(config, writer, parts, rows, meter):

@@ -17,6 +17,7 @@ from noisy_student import (
     train_loop,
     workers,
 )
+from noisy_student import report as report_lib
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,6 +57,8 @@ def run_all(config, strategy):
         )
         figures = _train(config, student, number, strategy)
         rounds.append({**figures, "pseudo_labels": pseudo_labels})
+        so_far = {"eval_split": config.eval_split, "rounds": rounds}
+        logging.info("%s", report_lib.format_table(so_far))
         teacher = _Teacher(
             student.model,
             run_dir.round_dir(config.work_dir, number, "model"),

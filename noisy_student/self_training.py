@@ -7,6 +7,9 @@ is finished, so a run that was killed continues where it was. For example:
         --teacher_preset=digits/teacher --student_preset=digits/student
         --label_data_dir=data/digits --unlabel_data_dir=data/digits
         --file_prefix=unlabeled
+
+--chain names the recipes of all rounds, --dry_run prints the plan of a run and
+what is done of it.
 """
 
 import dataclasses
@@ -15,9 +18,9 @@ import sys
 from typing import Optional
 
 from data_prep import balancing, command_line, files
+from noisy_student import chains, preflight, run_dir
 from noisy_student import config as config_lib
 from noisy_student import flags as flags_lib
-from noisy_student import preflight, run_dir
 from noisy_student import report as report_lib
 
 # Labels are stored between the stages; no teacher runs inside a step.
@@ -80,7 +83,19 @@ def define_flags(flag_values):
     """Declares all flags of this command."""
     group = command_line.FlagGroup("Self-training", flag_values)
     group.string("work_dir", None, "Directory of everything the loop makes.")
-    group.integer("rounds", 2, "Number of students.", lower_bound=1)
+    group.enum(
+        "chain",
+        None,
+        sorted(chains.CHAINS),
+        "Recipes of the first teacher and of all students; the flags below "
+        "override them.",
+    )
+    group.integer(
+        "rounds",
+        2,
+        "Number of students; that of --chain, where one is given.",
+        lower_bound=1,
+    )
     group.string(
         "teacher_preset",
         None,
@@ -128,7 +143,30 @@ def define_flags(flag_values):
         None,
         "JSON file of the unlabeled images' labels, for the report only.",
     )
+    _define_plan_flags(group)
     flags_lib.define_training_flags(flag_values)
+
+
+def _define_plan_flags(group):
+    group.boolean(
+        "dry_run",
+        False,
+        "Print the stages, their steps, images, storage and device-hours, and "
+        "run nothing.",
+    )
+    group.integer(
+        "planned_images",
+        None,
+        "Unlabeled images that the plan reckons with; none counts those of "
+        "unlabel_data_dir.",
+        lower_bound=1,
+    )
+    group.integer(
+        "planned_image_bytes",
+        100000,
+        "Bytes of one of these planned_images.",
+        lower_bound=1,
+    )
 
 
 def config_from_flags(flag_values):
@@ -141,17 +179,18 @@ def config_from_flags(flag_values):
     for name in ("work_dir", "label_data_dir", "unlabel_data_dir"):
         if not getattr(values, name):
             raise ValueError(f"--{name} is needed.")
+    chain = _chain(values)
     teacher_values = flags_lib.Values(
         flag_values,
-        preset=values.teacher_preset,
+        preset=chain.teacher,
         overrides={**_OFFLINE, "unlabel_ratio": 0.0},
     )
     given = values.teacher_model_path is not None
     return SelfTrainingConfig(
         work_dir=values.work_dir,
         rounds=tuple(
-            _student_config(flag_values, number)
-            for number in range(1, values.rounds + 1)
+            _student_config(flag_values, number, preset)
+            for number, preset in enumerate(chain.students, start=1)
         ),
         unlabel_data_dir=values.unlabel_data_dir,
         unlabel_split=values.file_prefix,
@@ -184,18 +223,31 @@ def _given_model(path, values):
     return models.resolve(path, fallback=described)
 
 
-def _student_config(flag_values, number):
-    values = flags_lib.Values(flag_values)
-    student_presets = values.student_preset or [None]
-    if len(student_presets) not in (1, values.rounds):
+def _chain(values):
+    """Returns the `chains.Chain` of the run; its recipes are None for none."""
+    teacher, students, rounds = None, [], values.rounds
+    if values.chain is not None:
+        chain = chains.get_chain(values.chain)
+        given = values.given("rounds")
+        rounds = len(chain.students) if given is None else given
+        teacher, students = chain.teacher, chain.students[:rounds]
+    students = values.student_preset or students or [None]
+    if len(students) not in (1, rounds):
         raise ValueError(
             "--student_preset needs one recipe, or one per round. Received: "
-            f"{len(student_presets)} for --rounds={values.rounds}."
+            f"{len(students)} for --rounds={rounds}."
         )
+    if len(students) == 1:
+        students = rounds * [students[0]]
+    return chains.Chain(values.teacher_preset or teacher, tuple(students))
+
+
+def _student_config(flag_values, number, preset):
+    values = flags_lib.Values(flag_values)
     return flags_lib.train_config(
         flags_lib.Values(
             flag_values,
-            preset=student_presets[min(number, len(student_presets)) - 1],
+            preset=preset,
             overrides={
                 "unlabel_data_dir": run_dir.pseudo_labeled_dir(
                     values.work_dir, number
@@ -211,10 +263,32 @@ def _student_config(flag_values, number):
 def main(flag_values):
     """Runs or continues the loop, then prints the table and the report."""
     config = config_from_flags(flag_values)
+    if flag_values.dry_run:
+        sys.stdout.write(_plan(config, flag_values) + "\n")
+        return
     hardware = flags_lib.hardware_config(flags_lib.Values(flag_values))
     report = run(config, hardware)
     sys.stdout.write(report_lib.format_table(report) + "\n")
     sys.stdout.write(os.path.join(config.work_dir, "report.html") + "\n")
+
+
+def _plan(config, flag_values):
+    """Returns the plan of a run as text."""
+    from noisy_student import plan
+
+    if flag_values.planned_images is None:
+        with files.naming(
+            f"--unlabel_data_dir={config.unlabel_data_dir} (--planned_images "
+            "plans without it)"
+        ):
+            corpus = plan.measure(config.unlabel_data_dir, config.unlabel_split)
+    else:
+        corpus = plan.Corpus(
+            flag_values.planned_images,
+            flag_values.planned_image_bytes,
+            config.unlabel_split,
+        )
+    return plan.describe(config, corpus)
 
 
 def run(config, hardware):

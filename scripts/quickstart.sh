@@ -3,12 +3,13 @@
 # environment, data, a teacher, its pseudo labels, students, a report.
 set -euo pipefail
 
-# shellcheck source=scripts/environment.sh
-source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
+# shellcheck source=scripts/command_line.sh
+source "$(dirname "${BASH_SOURCE[0]}")/command_line.sh"
 
 usage() {
   cat <<TEXT
 Usage: scripts/quickstart.sh [--seed N] [--work_dir DIR] [--long] [--smoke]
+           [--dry_run]
 
 Trains a teacher on 60 labeled digits and students on 1,287 more without labels,
 then prints a table and the path of the report. Started again, it continues.
@@ -20,33 +21,16 @@ then prints a table and the path of the report. Started again, it continues.
                   runs/quickstart/long_N).
   --smoke         A few steps only, in the Python environment at hand, to see
                   that everything runs (default DIR: runs/quickstart/smoke_N).
+  --dry_run       Prints the commands and runs nothing.
 TEXT
 }
 
-fail() {
-  printf >&2 'error: %s\n' "$1"
-  exit 1
-}
-
 seed=0 work_dir="" long=false smoke=false
-while (($#)); do
-  case $1 in
-    --seed=* | --work_dir=*) set -- "${1%%=*}" "${1#*=}" "${@:2}" ;;
-    --seed | --work_dir)
-      (($# > 1)) || fail "$1 needs a value; see --help."
-      if [[ $1 == --seed ]]; then seed=$2; else work_dir=$2; fi
-      shift 2
-      ;;
-    --long) long=true && shift ;;
-    --smoke) smoke=true && shift ;;
-    -h | --help) usage && exit ;;
-    *) fail "Unknown argument '$1'; see scripts/quickstart.sh --help." ;;
-  esac
-done
+parse_arguments "seed work_dir" "long smoke" "$@"
 [[ $seed =~ ^[0-9]+$ ]] ||
   fail "--seed must be a whole number, 0 or more. Received: '$seed'."
 
-size=(--rounds=2)
+size=()
 name=seed_$seed recipe=""
 if $long; then
   name=long_$seed recipe=_long
@@ -58,15 +42,13 @@ if $smoke; then
   NOISY_STUDENT_VENV=${NOISY_STUDENT_VENV:-none}
 fi
 work_dir=${work_dir:-$checkout/runs/quickstart/$name}
-[[ $work_dir == /* ]] || work_dir=$PWD/$work_dir
+absolute work_dir
 
-use_environment quickstart
-cd "$checkout"
-"$PYTHON" -m data_prep.digits --output_dir="$work_dir/data" --seed="$seed"
-exec "$PYTHON" -m noisy_student.self_training \
+prepare quickstart
+run data_prep.digits --output_dir="$work_dir/data" --seed="$seed"
+run_last noisy_student.self_training --chain="digits$recipe" \
   --work_dir="$work_dir" --seed="$seed" \
-  --teacher_preset=digits/teacher$recipe --student_preset=digits/student$recipe \
   --label_data_dir="$work_dir/data" --unlabel_data_dir="$work_dir/data" \
   --file_prefix=unlabeled --num_image=130 \
   --unlabel_truth="$work_dir/data/unlabeled_truth.json" \
-  --deterministic "${size[@]}"
+  --deterministic ${size[@]+"${size[@]}"}

@@ -3,12 +3,23 @@
 # --long for the long recipe. Finished seeds are not run again.
 set -euo pipefail
 
-# shellcheck source=scripts/environment.sh
-source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
+# shellcheck source=scripts/command_line.sh
+source "$(dirname "${BASH_SOURCE[0]}")/command_line.sh"
 
+usage() {
+  cat <<TEXT
+Usage: scripts/quickstart_seeds.sh [--long] [--dry_run]
+
+  --long     Takes the long recipe: about a quarter of an hour a seed.
+  --dry_run  Prints the commands and runs nothing.
+TEXT
+}
+
+long=false
+parse_arguments "" "long" "$@"
 seeds=(0 1 2 3 4)
 recipe=seed
-if [[ ${1:-} == --long ]]; then
+if $long; then
   recipe=long
 fi
 reports=()
@@ -16,7 +27,10 @@ for seed in "${seeds[@]}"; do
   "$checkout/scripts/quickstart.sh" --seed "$seed" "$@"
   reports+=("$checkout/runs/quickstart/${recipe}_$seed/report.json")
 done
-use_environment quickstart
+if $dry_run; then
+  exit
+fi
+prepare quickstart
 "$PYTHON" - "${reports[@]}" <<'PYTHON'
 import json
 import statistics

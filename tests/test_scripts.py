@@ -14,6 +14,7 @@ from PIL import Image
 
 ROOT = pathlib.Path(__file__).parent.parent
 SCRIPTS = [*sorted((ROOT / "scripts").rglob("*.sh")), ROOT / ".ci" / "run"]
+SOURCED = [p for p in SCRIPTS if p.read_text().startswith("# shell")]
 
 
 def bash(command, **environment):
@@ -328,8 +329,7 @@ def test_the_long_recipe_has_its_own_presets_and_directory(tmp_path):
     result = bash("scripts/quickstart.sh --long", **echoing_python(tmp_path))
     assert {
         f"--work_dir={ROOT}/runs/quickstart/long_0",
-        "--teacher_preset=digits/teacher_long",
-        "--student_preset=digits/student_long",
+        "--chain=digits_long",
     } < set(result.stdout.split())
 
 
@@ -456,11 +456,11 @@ def test_scripts_run_by_their_bare_names(tmp_path, path):
     script = path.read_text()
     assert "BASH_SOURCE" in script
     end = script.index("\n", script.index("BASH_SOURCE"))
+    for needed in (path, *SOURCED):
+        place = tmp_path / "checkout" / needed.relative_to(ROOT)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(needed, place)
     copy = tmp_path / "checkout" / path.relative_to(ROOT)
-    copy.parent.mkdir(parents=True)
-    environment = tmp_path / "checkout" / "scripts" / "environment.sh"
-    environment.parent.mkdir(exist_ok=True)
-    shutil.copy(ROOT / "scripts" / "environment.sh", environment)
     copy.write_text(script[:end] + '\necho "$checkout"\n')
     result = bash(
         f"cd '{copy.parent}' && bash '{copy.name}'", PATH="/usr/bin:/bin"

@@ -4,15 +4,17 @@
 # docs/beam.md has the rest. Started again, it goes on where it stopped.
 set -euo pipefail
 
-# shellcheck source=scripts/environment.sh
-source "$(dirname "${BASH_SOURCE[0]}")/../environment.sh"
+# shellcheck source=scripts/command_line.sh
+source "$(dirname "${BASH_SOURCE[0]}")/../command_line.sh"
 
 usage() {
   cat <<TEXT
-Usage: PROJECT=... BUCKET=gs://... scripts/beam/dataflow.sh FLAGS
+Usage: PROJECT=... BUCKET=gs://... scripts/beam/dataflow.sh
+           [--dry_run] FLAGS
 
 FLAGS are those of \`python -m noisy_student.beam_pipeline\`; needed are
---input_dir, --eval_dir, --output_dir and --checkpoint, all on gs://.
+--input_dir, --eval_dir, --output_dir and --checkpoint, all on gs://. --dry_run
+prints the command and runs nothing.
 
   PROJECT       Google Cloud project.
   BUCKET        Where Dataflow keeps its own files: gs://bucket/folder.
@@ -25,16 +27,7 @@ FLAGS are those of \`python -m noisy_student.beam_pipeline\`; needed are
 TEXT
 }
 
-fail() {
-  printf >&2 'error: %s\n' "$1"
-  exit 1
-}
-
-for word in "$@"; do
-  case $word in
-    -h | --help) usage && exit ;;
-  esac
-done
+parse_arguments "*" "" "$@"
 [[ -n ${PROJECT:-} ]] || fail "PROJECT must be set; see --help."
 [[ ${BUCKET:-} == gs://* ]] ||
   fail "BUCKET must be a folder on gs://. Received: '${BUCKET:-}'."
@@ -66,7 +59,7 @@ if [[ -n ${ACCELERATOR:-} ]]; then
   )
 fi
 
-use_environment dataflow
-cd "$checkout"
-exec "$PYTHON" -m noisy_student.beam_pipeline \
-  --num_image=130000 --min_threshold=0.3 "$@" -- "${beam[@]}"
+prepare dataflow
+given=(${flags[@]+"${flags[@]}"}) flags=()
+run_last noisy_student.beam_pipeline --num_image=130000 --min_threshold=0.3 \
+  ${given[@]+"${given[@]}"} -- "${beam[@]}"

@@ -3,13 +3,13 @@
 # records, evaluation images removed, teacher, labels, filter, student.
 set -euo pipefail
 
-# shellcheck source=scripts/environment.sh
-source "$(dirname "${BASH_SOURCE[0]}")/../environment.sh"
+# shellcheck source=scripts/command_line.sh
+source "$(dirname "${BASH_SOURCE[0]}")/../command_line.sh"
 
 usage() {
   cat <<TEXT
 Usage: scripts/cifar10/whole_chain.sh --image_dir DIR [--work_dir DIR]
-           [--beam] [--smoke]
+           [--beam] [--smoke] [--dry_run]
 
 A tenth of the images of DIR/train are labeled. The teacher learns from them and
 labels all of DIR/train; a student learns from both, and is evaluated on
@@ -21,34 +21,18 @@ DIR/test. Started again, it continues.
                    shards are the same, byte for byte.
   --smoke          A few steps only, in the Python environment at hand, to see
                    that everything runs.
+  --dry_run        Prints the commands and runs nothing.
 TEXT
 }
 
-fail() {
-  printf >&2 'error: %s\n' "$1"
-  exit 1
-}
-
 image_dir="" work_dir="" beam=false smoke=false
-while (($#)); do
-  case $1 in
-    --image_dir=* | --work_dir=*) set -- "${1%%=*}" "${1#*=}" "${@:2}" ;;
-    --image_dir | --work_dir)
-      (($# > 1)) || fail "$1 needs a value; see --help."
-      if [[ $1 == --image_dir ]]; then image_dir=$2; else work_dir=$2; fi
-      shift 2
-      ;;
-    --beam) beam=true && shift ;;
-    --smoke) smoke=true && shift ;;
-    -h | --help) usage && exit ;;
-    *) fail "Unknown argument '$1'; see scripts/cifar10/whole_chain.sh --help." ;;
-  esac
-done
-[[ -d $image_dir/train && -d $image_dir/test ]] ||
+parse_arguments "image_dir work_dir" "beam smoke" "$@"
+need image_dir
+$dry_run || [[ -d $image_dir/train && -d $image_dir/test ]] ||
   fail "--image_dir must have the folders train and test. Received: '$image_dir'."
-image_dir=$(cd "$image_dir" && pwd)
+absolute image_dir
 work_dir=${work_dir:-$checkout/runs/cifar10}
-[[ $work_dir == /* ]] || work_dir=$PWD/$work_dir
+absolute work_dir
 
 teacher=(--preset=cifar10/teacher)
 student=(--preset=cifar10/student)
@@ -63,40 +47,39 @@ extra=quickstart
 if $beam; then
   extra=beam,quickstart
 fi
-use_environment "$extra"
-cd "$checkout"
+prepare "$extra"
 
 # The tenth that keeps its labels is chosen by the hash of each image's path.
-"$PYTHON" -m data_prep.image_folder --input_dir="$image_dir/train" \
+run data_prep.image_folder --input_dir="$image_dir/train" \
   --output_dir="$work_dir/data" --split=without_labels --num_shards=8 \
   --holdout_fraction=0.1 --holdout_split=train
-"$PYTHON" -m data_prep.image_folder --input_dir="$image_dir/test" \
+run data_prep.image_folder --input_dir="$image_dir/test" \
   --output_dir="$work_dir/data" --split=test --num_shards=2
-"$PYTHON" -m data_prep.image_folder --input_dir="$image_dir/train" --unlabeled \
+run data_prep.image_folder --input_dir="$image_dir/train" --unlabeled \
   --output_dir="$work_dir/data" --split=unlabeled --num_shards=8
-"$PYTHON" -m noisy_student.main --mode=train_and_eval "${teacher[@]}" \
+run noisy_student.main --mode=train_and_eval "${teacher[@]}" \
   --label_data_dir="$work_dir/data" --model_dir="$work_dir/teacher"
 if $beam; then
-  "$PYTHON" -m noisy_student.beam_pipeline --checkpoint="$work_dir/teacher" \
+  run noisy_student.beam_pipeline --checkpoint="$work_dir/teacher" \
     --input_dir="$work_dir/data" --file_prefix=unlabeled \
     --eval_dir="$work_dir/data/test-*" --output_dir="$work_dir" \
     --eval_batch_size=256 --num_label_classes=10 "${rule[@]}"
 else
-  "$PYTHON" -m data_prep.deduplicate --input_dir="$work_dir/data" \
+  run data_prep.deduplicate --input_dir="$work_dir/data" \
     --split=unlabeled --eval_dir="$work_dir/data/test-*" \
     --output_dir="$work_dir/deduplicated"
-  "$PYTHON" -m noisy_student.main --mode=predict --checkpoint="$work_dir/teacher" \
+  run noisy_student.main --mode=predict --checkpoint="$work_dir/teacher" \
     --task_name=cifar10 --unlabel_data_dir="$work_dir/deduplicated/data" \
     --file_prefix=unlabeled --output_dir="$work_dir/predictions" \
     --eval_batch_size=256
-  "$PYTHON" -m data_prep.filter_unlabel \
+  run data_prep.filter_unlabel \
     --input_dir="$work_dir/deduplicated/data" --file_prefix=unlabeled \
     --prediction_dir="$work_dir/predictions" --output_dir="$work_dir/filtered" \
     --num_label_classes=10 "${rule[@]}"
 fi
-"$PYTHON" -m noisy_student.main --mode=train_and_eval "${student[@]}" \
+run noisy_student.main --mode=train_and_eval "${student[@]}" \
   --label_data_dir="$work_dir/data" \
   --unlabel_data_dir="$work_dir/filtered/data" --model_dir="$work_dir/student"
-"$PYTHON" -m data_prep.inspect --data_dir="$work_dir/deduplicated/data" \
+run data_prep.inspect --data_dir="$work_dir/deduplicated/data" \
   --split=unlabeled --prediction_dir="$work_dir/predictions" \
   --filter_dir="$work_dir/filtered" --output_dir="$work_dir/look"

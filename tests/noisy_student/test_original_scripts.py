@@ -5,6 +5,8 @@ Source: noisystudent `main.py`, `predict_label.py`, `local_scripts/`.
 
 import functools
 import json
+import pathlib
+import re
 
 import numpy as np
 import pytest
@@ -499,3 +501,25 @@ def test_training_offline_with_a_teacher_hears_that_labels_are_ignored(
         f"labels stored in --unlabel_data_dir={tmp_path}/unlabeled are ignored."
     )
     assert [w.startswith(expected) for w in warned()] == [True] * ignored
+
+
+PAGE = (
+    pathlib.Path(__file__).parents[2] / "docs" / "original_scripts.md"
+).read_text()
+
+
+@pytest.mark.parametrize("script", sorted(SCRIPTS))
+def test_each_flag_of_a_script_has_its_line_on_the_page(script):
+    missing = [
+        flag
+        for flag in (word.split("=")[0] for word in SCRIPTS[script])
+        if not re.search(rf"{flag}\b", PAGE)
+    ]
+    assert missing == []
+
+
+def test_the_page_names_files_that_exist():
+    named = re.findall(r"`((?:scripts|tests|docs)/[\w/.]+)", PAGE)
+    assert len(named) > 10
+    for name in named:
+        assert (pathlib.Path(__file__).parents[2] / name).exists(), name

@@ -3,6 +3,7 @@
 import pytest
 from absl import flags
 
+from efficientnet import config as efficientnet_config
 from noisy_student import flags as flags_lib
 from noisy_student import presets
 
@@ -21,6 +22,19 @@ _IMAGENET_STUDENTS = {
     "l2_475": (350, 2.4, 0.5, "randaugment", 27, 475, 14),
 }
 _STEPS = {350: 218949, 700: 437898}
+# model: width, depth, size of training and of evaluation, dropout.
+_NETWORKS = {
+    "b0": (1.0, 1.0, 224, 224, 0.2),
+    "b1": (1.0, 1.1, 240, 240, 0.2),
+    "b2": (1.1, 1.2, 260, 260, 0.3),
+    "b3": (1.2, 1.4, 300, 300, 0.3),
+    "b4": (1.4, 1.8, 380, 380, 0.4),
+    "b5": (1.6, 2.2, 456, 456, 0.4),
+    "b6": (1.8, 2.6, 528, 528, 0.5),
+    "b7": (2.0, 3.1, 600, 600, 0.5),
+    "l2": (4.3, 5.3, 475, 800, 0.5),
+    "l2_475": (4.3, 5.3, 475, 475, 0.5),
+}
 
 
 def _imagenet(model, figures, ratio):
@@ -151,6 +165,22 @@ def test_a_preset_resolves_to_its_figures(name):
     train = train_config(f"--preset={name}")
     assert figures_of(train) == SETTINGS[name]
     assert train.unlabeled_augment == train.labeled_augment
+
+
+@pytest.mark.parametrize(
+    "name", sorted(n for n in presets.PRESETS if n.startswith("imagenet/"))
+)
+def test_a_preset_trains_the_network_of_the_scaling_table(name):
+    model = train_config(f"--preset={name}").model
+    row = efficientnet_config.get_config(model.model_name)
+    assert (model.width_coefficient, model.depth_coefficient) == (None, None)
+    assert (
+        row.width_coefficient,
+        row.depth_coefficient,
+        model.image_size,
+        row.image_size,
+        model.dropout_rate,
+    ) == _NETWORKS[model.model_name[len("efficientnet-") :]]
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 from absl import flags
 
 from data_prep import shards
-from noisy_student import hardware_config, rounds, self_training
+from noisy_student import hardware_config, plan, rounds, self_training
 from tests.noisy_student import fixtures
 
 NUM_UNLABELED = 12
@@ -122,6 +122,34 @@ def test_pseudo_label_accuracy_counts_each_image_once(finished, data_dir):
             labels[record["key"].numpy().decode()] = int(record["label"])
     right = [truth[key] == label for key, label in labels.items()]
     assert report["rounds"][1]["pseudo_labels"]["accuracy"] == np.mean(right)
+
+
+@pytest.mark.slow
+def test_the_plan_of_a_finished_run_knows_it_and_its_sizes(finished, data_dir):
+    args, work_dir, report = finished
+    flag_values = flags.FlagValues()
+    self_training.define_flags(flag_values)
+    flag_values(["self_training", *args])
+    config = self_training.config_from_flags(flag_values)
+    corpus = plan.measure(data_dir, "unlabeled")
+    assert corpus.num_images == NUM_UNLABELED
+    (_, rounds_stages) = [each.stages for each in plan.make(config, corpus)]
+    label, kept, train = rounds_stages
+    assert label.is_done and kept.is_done and train.is_done
+    student = work_dir / "round_1"
+    predictions = student.glob("labels/unlabeled-info-*-00000")
+    assert bytes_of(predictions) == pytest.approx(label.storage, rel=0.02)
+    written = report["rounds"][1]["pseudo_labels"]["num_written"]
+    assert bytes_of(student.glob("pseudo_labeled/data/*-of-*")) == (
+        pytest.approx(kept.storage / kept.images * written, rel=0.02)
+    )
+    checkpoints = bytes_of(student.glob("model/model.ckpt-*.data-*"))
+    # Beside the tensors a checkpoint has the names of its objects.
+    assert train.storage < checkpoints < train.storage + 3 * 400_000
+
+
+def bytes_of(paths):
+    return sum(path.stat().st_size for path in paths)
 
 
 @pytest.mark.slow

@@ -1,0 +1,53 @@
+#!/usr/bin/env bash
+# Goes on after a TPU VM was taken away: makes it anew, installs and runs the
+# module again, which continues from its last checkpoint. Where it is still
+# there, it only says so. Call it every few minutes, from a machine that stays.
+set -euo pipefail
+
+# shellcheck source=scripts/tpu_vm/gcloud.sh
+source "$(dirname "${BASH_SOURCE[0]}")/gcloud.sh"
+
+usage() {
+  cat <<TEXT
+Usage: scripts/tpu_vm/resume.sh --name NAME --zone ZONE [--project PROJECT]
+           --accelerator_type TYPE --version VERSION [--spot] [--worker N]
+           [--dry_run] -- MODULE FLAGS
+
+MODULE and FLAGS are those that run.sh was called with.
+
+$(machine_usage)
+  --spot             As create.sh.
+  --worker N         As run.sh.
+$(common_usage)
+TEXT
+}
+
+accelerator_type="" version="" worker=0 spot=false
+parse_arguments "$place $machine worker --" "spot" "$@"
+need name zone accelerator_type version
+((${#flags[@]})) || fail "Which module? It follows --; see $0 --help."
+
+state=$(tpu_vm describe --format="value(state)") || state=ABSENT
+if $dry_run; then
+  printf '%s\n' "$state"
+  printf '# If that prints PREEMPTED, TERMINATED or STOPPED:\n'
+  state=PREEMPTED
+fi
+case $state in
+  PREEMPTED | TERMINATED | STOPPED) tpu_vm delete --quiet ;;
+  ABSENT) ;;
+  *)
+    printf '%s is %s: nothing to do.\n' "$name" "$state"
+    exit
+    ;;
+esac
+mapfile -t which < <(which_tpu_vm)
+scripts=$checkout/scripts/tpu_vm
+options=(--accelerator_type="$accelerator_type" --version="$version")
+if $spot; then
+  options+=(--spot)
+fi
+"$scripts/create.sh" "${which[@]}" "${options[@]}"
+"$scripts/setup.sh" "${which[@]}"
+"$scripts/run.sh" "${which[@]}" --version="$version" --worker="$worker" -- \
+  "${flags[@]}"
