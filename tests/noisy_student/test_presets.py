@@ -3,6 +3,9 @@
 import pytest
 from absl import flags
 
+import efficientnet
+from efficientnet import scaling
+from noisy_student import config as config_lib
 from noisy_student import flags as flags_lib
 from noisy_student import presets
 
@@ -98,15 +101,36 @@ SETTINGS = {
         )
         for model, row in _IMAGENET_STUDENTS.items()
     },
+    # The schedule of L2, the images of its evaluation.
+    **{
+        f"imagenet/{model}_fixres": {
+            **_imagenet(model, _IMAGENET_STUDENTS[model], 0),
+            "image_size": 800,
+            "augment": ("none", 2, 27),
+        }
+        for model in ("l2", "l2_475")
+    },
     "svhn/b0_noisy_student": _SVHN,
     "svhn/b0_supervised": {**_SVHN, **_NO_UNLABELED},
     "cifar10/teacher": {**_CIFAR10, **_NO_UNLABELED},
     "cifar10/student": _CIFAR10,
+    # The network is that of the run it tunes.
+    "cifar10/fixres": {
+        **_CIFAR10,
+        **_NO_UNLABELED,
+        "image_size": 48,
+        "augment": ("none", 2, 27),
+        "dropout_rate": None,
+        "stochastic_depth_rate": None,
+    },
     "digits/teacher": {**_DIGITS, **_NO_UNLABELED, "train_steps": 1000},
     "digits/teacher_long": {**_DIGITS, **_NO_UNLABELED, "train_steps": 4000},
     "digits/student": _DIGITS,
     "digits/student_long": {**_DIGITS, "train_steps": 1500},
 }
+
+
+TUNE = ["--mode=fixres_finetune", "--init_model_path=w"]
 
 
 def train_config(*arguments):
@@ -148,9 +172,31 @@ def test_every_preset_has_its_figures_in_this_test():
 
 @pytest.mark.parametrize("name", sorted(presets.PRESETS))
 def test_a_preset_resolves_to_its_figures(name):
-    train = train_config(f"--preset={name}")
+    mode = TUNE if name.endswith("fixres") else []
+    train = train_config(f"--preset={name}", *mode)
     assert figures_of(train) == SETTINGS[name]
     assert train.unlabeled_augment == train.labeled_augment
+
+
+@pytest.mark.parametrize(
+    ("name", "fixed_blocks"),
+    [
+        ("imagenet/l2_fixres", 44),
+        ("imagenet/l2_475_fixres", 44),
+        ("cifar10/fixres", 4),
+    ],
+)
+def test_a_tuning_recipe_fixes_the_first_four_stages(name, fixed_blocks):
+    train = train_config(f"--preset={name}", *TUNE)
+    assert train.freeze == config_lib.FreezeConfig(fixed_blocks=fixed_blocks)
+    network = efficientnet.get_config(train.model.model_name)
+    # That of CIFAR-10's runs is shallower than its name says.
+    depth = 0.1 if name == "cifar10/fixres" else network.depth_coefficient
+    repeats = [
+        scaling.round_repeats(stage.num_repeats, depth)
+        for stage in network.stages[:4]
+    ]
+    assert sum(repeats) == fixed_blocks
 
 
 @pytest.mark.parametrize(
