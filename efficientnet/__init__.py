@@ -27,6 +27,8 @@ _MODULE_OF_NAME = {
     "save_tf1_checkpoint": "tf1_checkpoint",
     "freeze_batch_norm": "freezing",
     "freeze_layers": "freezing",
+    "TrainedParts": "freezing",
+    "trained_parts": "freezing",
 }
 
 __all__ = sorted(_MODULE_OF_NAME)

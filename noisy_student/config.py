@@ -14,6 +14,7 @@ from noisy_student.data_config import AugmentConfig, DataConfig, require
 LABEL_TYPES = ("soft", "hard")
 CROP_PADDINGS = ("32", "proportional")
 CHECKPOINT_HEADS = ("load", "drop_background", "fresh")
+FIXRES_VARIANTS = ("classifier", "head_batch_norm", "full")
 # AdvProp's networks take pixels scaled to [-1, 1]: this mean, this deviation.
 ADVPROP_RGB = (127.5, 127.5, 127.5)
 EXPORT_FORMATS = (
@@ -51,6 +52,8 @@ class ModelConfig:
         stochastic_depth_rate: Drop rate at the last block; None keeps the
             table's (0.2).
         small_image: The variant for 32x32 images.
+        stored_size: Height and width in pixels of the images that such a
+            variant enlarges to `image_size`; None takes images as they are.
         mean_rgb: Subtracted from the pixels, three values in 0-255.
         stddev_rgb: Divides them afterwards, three values in 0-255.
         crop_padding: The centre crop of an evaluated image, one of
@@ -69,6 +72,7 @@ class ModelConfig:
     dropout_rate: Optional[float] = None
     stochastic_depth_rate: Optional[float] = None
     small_image: bool = False
+    stored_size: Optional[int] = None
     mean_rgb: Optional[tuple] = None
     stddev_rgb: Optional[tuple] = None
     crop_padding: str = "32"
@@ -84,6 +88,12 @@ class ModelConfig:
         )
         require(self.num_classes >= 2, "num_classes", ">= 2", self.num_classes)
         require(self.image_size >= 8, "image_size", ">= 8", self.image_size)
+        require(
+            self.stored_size is None or self.small_image,
+            "stored_size",
+            "None without `small_image`: other images are of any size",
+            self.stored_size,
+        )
         require(
             self.num_shards_per_group >= -2 and self.num_shards_per_group != 0,
             "num_shards_per_group",
@@ -271,11 +281,14 @@ class FreezeConfig:
             the stem alone, None nothing.
         batch_norm: Whether batch normalization is frozen in trained layers
             too.
+        head_batch_norm: Whether the last one, before the pooling, is trained
+            beside the classifier alone.
     """
 
     trainable_blocks: Optional[int] = None
     fixed_blocks: Optional[int] = None
     batch_norm: bool = False
+    head_batch_norm: bool = False
 
     def __post_init__(self):
         for name in ("trainable_blocks", "fixed_blocks"):
@@ -287,6 +300,13 @@ class FreezeConfig:
                 f"ends. Received: {self.trainable_blocks} and "
                 f"{self.fixed_blocks}."
             )
+        require(
+            not self.head_batch_norm
+            or (self.trainable_blocks == 0 and not self.batch_norm),
+            "head_batch_norm",
+            "False unless the classifier alone is trained otherwise",
+            self.head_batch_norm,
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -314,6 +334,7 @@ class TrainConfig:
         iterations_per_loop: Steps between visits to the host.
         save_checkpoints_steps: Steps between checkpoints.
         steps_per_eval: Steps between evaluations in `train_and_eval`.
+        evaluate_start: Whether it evaluates what it starts from as step 0.
         keep_checkpoint_max: Checkpoints kept.
         async_checkpoints: Whether checkpoints are written while training goes
             on, from a copy of the state in the host's memory.
@@ -339,6 +360,7 @@ class TrainConfig:
     iterations_per_loop: int = 1000
     save_checkpoints_steps: int = 1000
     steps_per_eval: int = 3000
+    evaluate_start: bool = False
     keep_checkpoint_max: int = 5
     async_checkpoints: bool = True
     eval_batch_size: int = 8

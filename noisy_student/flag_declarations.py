@@ -17,7 +17,9 @@ from noisy_student import (
 
 # What needs trained weights.
 LOADING_MODES = ("eval", "predict", "export")
-MODES = ("train", "train_and_eval", *LOADING_MODES, "info")
+FIXRES_MODE = "fixres_finetune"
+TRAINING_MODES = ("train", "train_and_eval", FIXRES_MODE)
+MODES = (*TRAINING_MODES, *LOADING_MODES, "info")
 AUGMENT_NAMES = {
     "none": "none",
     "v1": "randaugment",
@@ -37,8 +39,8 @@ def define_flags(flag_values):
         "mode",
         "train_and_eval",
         MODES,
-        "Train, evaluate, do both, label unlabeled shards, export a network, "
-        "or describe it.",
+        "Train, evaluate, do both, tune at a larger resolution, label "
+        "unlabeled shards, export a network, or describe it.",
     )
     group.string(
         "model_dir",
@@ -47,6 +49,7 @@ def define_flags(flag_values):
     )
     define_training_flags(flag_values)
     _define_online_teacher_flags(flag_values)
+    _define_fixres_flags(flag_values)
     _define_evaluation_flags(flag_values)
     flag_declarations_labelling.define_labelling_flags(flag_values)
     flag_declarations_labelling.define_legacy_flags(flag_values)
@@ -282,6 +285,25 @@ def _define_online_teacher_flags(flag_values):
         "Checkpoint or run directory of that teacher.",
     )
     flag_declarations_step.define_teacher_noise_flags(flag_values)
+
+
+def _define_fixres_flags(flag_values):
+    group = command_line.FlagGroup("Tuning at a larger resolution", flag_values)
+    group.enum(
+        "fixres_variant",
+        "full",
+        config_lib.FIXRES_VARIANTS,
+        "Tune the classifier, with it the batch normalization before the "
+        "pooling, or all that fix_layer_num does not fix.",
+    )
+    group.float(
+        "fixres_epochs",
+        1.5,
+        "Epochs of labeled images, the last ones of the schedule that "
+        "train_steps or train_epochs describe; train_last_step_num says the "
+        "same in steps.",
+        lower_bound=1e-6,
+    )
 
 
 def _define_evaluation_flags(flag_values):

@@ -2,8 +2,9 @@
 
 Flags keep the original code's names, defaults and meaning; new ones extend
 them. `flag_declarations.py` declares them, `flag_values.py` puts a preset
-under them, and this module with `labelling_flags.py` alone reads them:
-`config_from_flags` turns them into the dataclasses that everything else gets.
+under them, and this module with `labelling_flags.py` and `fixres_flags.py`
+alone reads them: `config_from_flags` turns them into the dataclasses that
+everything else gets.
 
 Source: noisystudent `main.py`, `predict_label.py`.
 """
@@ -13,8 +14,9 @@ from typing import Optional
 
 from efficientnet import config as efficientnet_config
 from noisy_student import config as config_lib
+from noisy_student import fixres as fixres_lib
+from noisy_student import fixres_flags, labelling_flags, run_dir, tasks
 from noisy_student import flag_values as flag_values_lib
-from noisy_student import labelling_flags, run_dir, tasks
 from noisy_student.flag_declarations import (
     AUGMENT_NAMES,
     HARD_LABELS,
@@ -58,6 +60,7 @@ class RunConfig:
         export_formats: What `export` writes.
         export_samples: Most images that it looks at.
         train: The training run; its data and model serve the other modes.
+        fixres: How `fixres_finetune` tunes; None in other modes.
         hardware: How to find the devices.
     """
 
@@ -74,6 +77,7 @@ class RunConfig:
     export_formats: tuple
     export_samples: int
     train: config_lib.TrainConfig
+    fixres: Optional[fixres_lib.FixResConfig]
     hardware: HardwareConfig
 
     def __post_init__(self):
@@ -120,6 +124,12 @@ def config_from_flags(flag_values):
         ValueError: If flags contradict each other.
     """
     values = Values(flag_values)
+    fixres = fixres_flags.fixres_config(values)
+    if fixres is None:
+        train = train_config(values)
+    else:
+        values = Values(flag_values, overrides=fixres_flags.IMPLIED)
+        train = fixres_lib.tuning_config(train_config(values), fixres)
     return RunConfig(
         mode=values.mode,
         model_dir=values.model_dir,
@@ -133,7 +143,8 @@ def config_from_flags(flag_values):
         given_model=_given_model(values),
         export_formats=tuple(values.export_formats),
         export_samples=values.export_samples,
-        train=train_config(values),
+        train=train,
+        fixres=fixres,
         hardware=hardware_config(values),
     )
 
@@ -272,13 +283,18 @@ def with_trained_models(run):
         run: `RunConfig`.
 
     Returns:
-        `RunConfig`: where trained weights are used, its model, and always its
-        online teacher, are what the checkpoint says.
+        `RunConfig`: where trained weights are used or tuned, its model, and
+        always its online teacher, are what the checkpoint says.
 
     Raises:
         ValueError: If flags say something else.
     """
     train = run.train
+    if run.fixres is not None:
+        train, fixres = fixres_lib.with_network(
+            train, run.fixres, run.given_model
+        )
+        return dataclasses.replace(run, train=train, fixres=fixres)
     if train.teacher is not None:
         trained = run_dir.trained_model_config(train.teacher_checkpoint)
         train = dataclasses.replace(train, teacher=trained or train.teacher)

@@ -6,10 +6,14 @@ its scripts give some.
 
 from absl import logging
 
-from noisy_student.flag_declarations import AUGMENT_NAMES
+from noisy_student import fixres_flags
+from noisy_student.flag_declarations import (
+    AUGMENT_NAMES,
+    FIXRES_MODE,
+    TRAINING_MODES,
+)
 from noisy_student.flag_values import Values
 
-_TRAINING_MODES = ("train", "train_and_eval")
 _UNLABELED = (
     "file_prefix",
     "loss_normalization",
@@ -22,6 +26,15 @@ _UNLABELED = (
     "unl_stochastic_depth",
 )
 _RANDAUGMENT = ("cutout_op", "randaug_layer", "randaug_mag")
+_NOT_TUNING = (
+    "augment_name",
+    "teacher_model_path",
+    "unlabel_ratio",
+    *_UNLABELED,
+    *_RANDAUGMENT,
+)
+_FREEZING = ("fix_layer_num", "freeze_batch_norm", "trainable_blocks")
+_FIXRES = ("fixres_epochs", "fixres_variant")
 _EVALUATION = ("eval_split", "num_test_images", "steps_per_eval")
 
 
@@ -32,9 +45,13 @@ def warn_of_ignored_flags(flag_values):
         flag_values: Parsed `absl.flags.FlagValues`.
     """
     values = Values(flag_values)
-    if values.mode not in _TRAINING_MODES:
+    if values.mode not in TRAINING_MODES:
         return
-    for name, (needed, is_given) in _needs(values).items():
+    needs = _needs(values)
+    if values.mode == FIXRES_MODE:
+        values = Values(flag_values, overrides=fixres_flags.IMPLIED)
+        needs = {**_needs(values), **_tuning_needs(values)}
+    for name, (needed, is_given) in needs.items():
         flag = flag_values[name]
         if (
             is_given
@@ -57,7 +74,8 @@ def _needs(values):
     if has_unlabeled:
         augmented.add(values.unl_aug)
     has_randaugment = "randaugment" in map(AUGMENT_NAMES.get, augmented)
-    evaluates = values.mode == "train_and_eval"
+    evaluates = values.mode != "train"
+    tunes = values.mode == FIXRES_MODE
     return {
         "augment_name": (
             "random crops (--remove_aug)",
@@ -78,4 +96,14 @@ def _needs(values):
             for name in _RANDAUGMENT
         },
         **{name: ("--mode=train_and_eval", evaluates) for name in _EVALUATION},
+        **{name: (f"--mode={FIXRES_MODE}", tunes) for name in _FIXRES},
+    }
+
+
+def _tuning_needs(values):
+    """Returns what differs where labeled images alone tune a network."""
+    is_full = values.fixres_variant == "full"
+    return {
+        **{name: ("--mode=train", False) for name in _NOT_TUNING},
+        **{name: ("--fixres_variant=full", is_full) for name in _FREEZING},
     }

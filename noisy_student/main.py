@@ -14,8 +14,8 @@ from absl import logging
 
 from data_prep import command_line, files
 from noisy_student import config as config_lib
+from noisy_student import fixres, preflight, run_dir
 from noisy_student import flags as flags_lib
-from noisy_student import preflight, run_dir
 
 
 def main(flag_values):
@@ -41,7 +41,10 @@ def main(flag_values):
     precision.set_policy(run.hardware, strategy)
     with workers.explain_loss(strategy):
         with workers.together(strategy):
-            run = dataclasses.replace(run, train=preflight.check_data(run))
+            train = preflight.check_data(run)
+            if run.fixres is not None:
+                train = fixres.with_tail(train, run.fixres)
+            run = dataclasses.replace(run, train=train)
         workers.check_same(strategy, run)
         _MODES[run.mode](run, strategy)
 
@@ -66,7 +69,7 @@ def _train(run, strategy):
 
     train_loop.check(run.train, strategy)
     settings = train_loop.settings(run.train)
-    evaluate = run.mode == "train_and_eval"
+    evaluate = run.mode != "train"
     with workers.claimed(strategy, run.model_dir, settings) as finished:
         # What `train` finished, `train_and_eval` has still to evaluate.
         if finished and ("eval/top_1" in finished or not evaluate):
@@ -75,10 +78,17 @@ def _train(run, strategy):
         figures = train_loop.run(
             run.train, strategy, run.model_dir, evaluate=evaluate
         )
+        if run.fixres is not None:
+            figures.update(fixres.report(run.train, run.fixres, run.model_dir))
         report = run_dir.add_versions({**figures, "config": settings})
         with workers.together(strategy):
             if workers.is_chief(strategy):
                 run_dir.write_report(run.model_dir, report)
+
+
+def _tune(run, strategy):
+    fixres.log_start(run.train, run.fixres)
+    _train(run, strategy)
 
 
 def _load(run, strategy):
@@ -186,6 +196,7 @@ _MODES = {
     "export": _export,
     "train": _train,
     "train_and_eval": _train,
+    "fixres_finetune": _tune,
     "eval": _evaluate,
     "predict": _predict,
 }

@@ -1,6 +1,8 @@
 """From a `ModelConfig` to a network, with or without its weights."""
 
 import dataclasses
+import itertools
+import re
 
 from absl import logging
 
@@ -12,6 +14,7 @@ from noisy_student import config as config_lib
 _AMBIGUOUS_SCOPE = "efficientnet-l2"
 # What may differ between the training and the use of a network.
 _VIEW = ("image_size", "crop_padding", "fused_decode")
+_BLOCK = re.compile(r"blocks_(\d+)")
 
 
 def build(model):
@@ -34,21 +37,52 @@ def build(model):
 
 def freeze(network, settings):
     """Freezes what a `config.FreezeConfig` says."""
+    if settings == config_lib.FreezeConfig():
+        return
     num_blocks = sum("blocks_" in layer.name for layer in network.layers)
     num_frozen, trained = settings.fixed_blocks, settings.trainable_blocks
     if trained is not None:
         num_frozen = num_blocks - trained
     if num_frozen is not None:
-        efficientnet.freeze_layers(network, num_frozen, head=trained == 0)
-        logging.info(
-            "Not trained: the stem, the first %d of %d blocks%s.",
+        efficientnet.freeze_layers(
+            network,
             num_frozen,
-            num_blocks,
-            " and the last convolution" if trained == 0 else "",
+            head=trained == 0,
+            head_batch_norm=settings.head_batch_norm,
         )
     if settings.batch_norm:
         efficientnet.freeze_batch_norm(network)
-        logging.info("Not trained: batch normalization, in every layer.")
+    _log_parts(efficientnet.trained_parts(network))
+
+
+def _log_parts(parts):
+    logging.info("Frozen: %s.", _ranges(parts.frozen) or "no whole layer")
+    logging.info(
+        "Batch normalization in inference mode: %d of %d, those of %s.",
+        parts.frozen_norms,
+        parts.norms,
+        _ranges(parts.layers_of_frozen_norms),
+    )
+    logging.info(
+        "Trained: %s of %s parameters (moving statistics included), of %s.",
+        f"{parts.trained_params:,}",
+        f"{parts.params:,}",
+        _ranges(parts.trained),
+    )
+
+
+def _ranges(names):
+    """Returns names of layers as text, blocks in a row as "blocks_0..5"."""
+    texts = []
+    for is_block, group in itertools.groupby(
+        names, lambda name: _BLOCK.fullmatch(name) is not None
+    ):
+        group = list(group)
+        if is_block and len(group) > 1:
+            last = _BLOCK.fullmatch(group[-1])[1]
+            group = [f"{group[0]}..{last}"]
+        texts.extend(group)
+    return ", ".join(texts)
 
 
 def load(model, checkpoint, *, use_ema=True, head="load"):
@@ -83,18 +117,22 @@ def load_teacher(config):
     return teacher
 
 
-def resolve(checkpoint, *, head="load", fallback=None, **given):
+def resolve(
+    checkpoint, *, head="load", fallback=None, flag="checkpoint", **given
+):
     """Returns the `ModelConfig` of the network a checkpoint belongs to.
 
     A run's own configuration is taken as it is, but for the view of images. A
     released checkpoint tells the architecture and the number of classes. Where
-    neither says, the size of images is that of evaluation.
+    neither says, the size of images is that of evaluation. Small images are
+    enlarged to a size that the run was not trained at.
 
     Args:
         checkpoint: As in `load`.
         head: As in `load`.
         fallback: `config.ModelConfig` with what the checkpoint does not tell;
             None takes the table's.
+        flag: The flag that names the checkpoint, for messages.
         **given: Fields of `config.ModelConfig` that the user asks for; None
             counts as not given.
 
@@ -104,23 +142,23 @@ def resolve(checkpoint, *, head="load", fallback=None, **given):
             than what is given.
     """
     given = {name: v for name, v in given.items() if v is not None}
+    origin = f"--{flag}={checkpoint}"
     trained = run_dir.trained_model_config(checkpoint)
     if trained is not None:
-        return _with_view(trained, checkpoint, given)
+        return _with_view(trained, origin, given)
     if efficientnet.is_tf1_checkpoint(checkpoint):
         found = efficientnet.describe_tf1_checkpoint(checkpoint)
         told = {
             "model_name": given.get("model_name")
-            or _released_name(checkpoint, found.scope)
+            or _released_name(origin, found.scope)
         }
         if found.num_classes is not None:
-            told["num_classes"] = _num_classes(checkpoint, found, head)
+            told["num_classes"] = _num_classes(origin, found, head)
     elif fallback is not None:
         told = {"model_name": fallback.model_name}
     else:
         raise ValueError(
-            f"--checkpoint={checkpoint}: no config.json beside it says which "
-            "network it is of."
+            f"{origin}: no config.json beside it says which network it is of."
         )
     size = efficientnet.get_config(told["model_name"]).image_size
     if fallback is None:
@@ -130,18 +168,18 @@ def resolve(checkpoint, *, head="load", fallback=None, **given):
     return dataclasses.replace(fallback, **{**told, **given})
 
 
-def _num_classes(checkpoint, found, head):
+def _num_classes(origin, found, head):
     if head != "drop_background":
         return found.num_classes
     if found.num_classes == 1000:
         raise ValueError(
             "--checkpoint_head=drop_background would drop a class of ImageNet: "
-            f"--checkpoint={checkpoint} has 1000 classes, no background."
+            f"{origin} has 1000 classes, no background."
         )
     return found.num_classes - 1
 
 
-def _with_view(trained, checkpoint, given):
+def _with_view(trained, origin, given):
     """Returns a run's network with another view of images, if one is given."""
     for name, value in given.items():
         used = getattr(trained, name)
@@ -150,24 +188,26 @@ def _with_view(trained, checkpoint, given):
                 name, "advprop_preprocessing"
             )
             raise ValueError(
-                f"--{flag} asks for {value}, but the network of "
-                f"--checkpoint={checkpoint} was trained with {used}."
+                f"--{flag} asks for {value}, but the network of {origin} was "
+                f"trained with {used}."
             )
-    return dataclasses.replace(
-        trained, **{name: given[name] for name in _VIEW if name in given}
-    )
+    view = {name: given[name] for name in _VIEW if name in given}
+    resized = view.get("image_size", trained.image_size) != trained.image_size
+    if resized and trained.small_image and trained.stored_size is None:
+        view["stored_size"] = trained.image_size
+    return dataclasses.replace(trained, **view)
 
 
-def _released_name(checkpoint, scope):
+def _released_name(origin, scope):
     if scope == _AMBIGUOUS_SCOPE:
         raise ValueError(
-            f"--checkpoint={checkpoint} is of {scope}, which evaluates at 800 "
-            "pixels as --model_name=efficientnet-l2 and at 475 as "
+            f"{origin} is of {scope}, which evaluates at 800 pixels as "
+            "--model_name=efficientnet-l2 and at 475 as "
             "--model_name=efficientnet-l2_475: say which."
         )
     if scope not in efficientnet.MODEL_NAMES:
         raise ValueError(
-            f"--checkpoint={checkpoint}: its scope {scope!r} is no model; say "
-            "which one with --model_name."
+            f"{origin}: its scope {scope!r} is no model; say which one with "
+            "--model_name."
         )
     return scope

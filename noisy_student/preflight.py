@@ -12,6 +12,7 @@ from absl import logging
 from data_prep import files
 from data_prep import shards as shards_lib
 from efficientnet import checkpoint_names
+from noisy_student.flag_declarations import FIXRES_MODE, TRAINING_MODES
 
 _CHECKED_RECORDS = 1000
 
@@ -27,8 +28,7 @@ def check_paths(run):
         FileNotFoundError: If a path does not exist.
     """
     train = run.train
-    training = run.mode in ("train", "train_and_eval")
-    if training:
+    if run.mode in TRAINING_MODES:
         _require_given("model_dir", run.model_dir, run.mode)
         files.check_folder("model_dir", run.model_dir)
         _check_no_pattern("model_dir", run.model_dir)
@@ -105,9 +105,9 @@ def check_data(run):
         ValueError: If labels are out of range or records malformed.
     """
     train = run.train
-    if run.mode in ("train", "train_and_eval"):
+    if run.mode in TRAINING_MODES:
         train = check_training_data(train)
-    if run.mode == "train_and_eval":
+    if run.mode in ("train_and_eval", FIXRES_MODE):
         check_labeled(train, train.data.eval_split)
     if run.mode == "eval":
         _check_labeled_images(train)

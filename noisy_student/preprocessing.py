@@ -179,17 +179,23 @@ def preprocess_for_train(
     return tf.cast(image, dtype)
 
 
-def preprocess_small_for_eval(image_bytes, image_size):
-    """Decodes a small image that already has the model's size.
+def preprocess_small_for_eval(image_bytes, image_size, stored_size=None):
+    """Decodes a small image, whole, and enlarges it if that is asked for.
 
     Args:
         image_bytes: Scalar string tensor, JPEG or PNG bytes.
-        image_size: Height and width of the stored image in pixels.
+        image_size: Height and width of the result in pixels.
+        stored_size: Height and width of the stored image in pixels; None is
+            `image_size`.
 
     Returns:
-        float32 [image_size, image_size, 3] in [0, 255].
+        float32 [image_size, image_size, 3] in [0, 255]; of an image that is
+        resized, with the overshoot of the bicubic.
     """
-    return tf.cast(decoding.decode_small(image_bytes, image_size), tf.float32)
+    if stored_size is None:
+        stored_size = image_size
+    image = decoding.decode_small(image_bytes, stored_size)
+    return _enlarge(tf.cast(image, tf.float32), stored_size, image_size)
 
 
 def preprocess_small_for_train(
@@ -245,7 +251,9 @@ def eval_view(model):
     """
     if model.small_image:
         return functools.partial(
-            preprocess_small_for_eval, image_size=model.image_size
+            preprocess_small_for_eval,
+            image_size=model.image_size,
+            stored_size=model.stored_size,
         )
     return functools.partial(
         preprocess_for_eval,
@@ -259,7 +267,8 @@ def train_view(model, augment):
     """Returns the noised view of a model: (image_bytes, seed) -> pixels.
 
     Pixels that are whole numbers are uint8, for the sake of the bytes that are
-    batched and sent to a device, and float32 otherwise.
+    batched and sent to a device, and float32 otherwise. Small images that are
+    enlarged are augmented before.
 
     Args:
         model: `config.ModelConfig` of the network that will look.
@@ -269,7 +278,10 @@ def train_view(model, augment):
         clean = eval_view(model)
         return lambda image_bytes, seed: clean(image_bytes)
     name = None if augment.name == "none" else augment.name
+    size = model.image_size
     if model.small_image:
+        if model.stored_size is not None:
+            size = model.stored_size
         view, dtype = preprocess_small_for_train, tf.uint8
     else:
         view = functools.partial(
@@ -280,7 +292,7 @@ def train_view(model, augment):
         dtype = tf.float32 if name is None else tf.uint8
     view = functools.partial(
         view,
-        image_size=model.image_size,
+        image_size=size,
         augment=name,
         num_layers=augment.num_layers,
         magnitude=augment.magnitude,
@@ -288,7 +300,9 @@ def train_view(model, augment):
         flip=augment.flip,
         dtype=dtype,
     )
-    return lambda image_bytes, seed: view(image_bytes, seed=seed)
+    return lambda image_bytes, seed: _enlarge(
+        view(image_bytes, seed=seed), size, model.image_size
+    )
 
 
 def _crop_padding(model):
@@ -331,6 +345,11 @@ def _resize(image, image_size):
         half_pixel_centers=False,
     )
     return tf.ensure_shape(tf.squeeze(resized, 0), [image_size, image_size, 3])
+
+
+def _enlarge(image, size, image_size):
+    """Returns an image of `size` at `image_size`: itself, or its bicubic."""
+    return image if size == image_size else _resize(image, image_size)
 
 
 def _to_uint8(image):

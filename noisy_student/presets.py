@@ -40,6 +40,17 @@ _DIGITS_STUDENT = {
     "teacher_softmax_temp": 1.0,
 }
 
+_AUGMENTATION = ("augment_name", "randaug_layer", "randaug_mag")
+# What a network that is tuned brings along, or sees nothing of.
+_NETWORK_AND_NOISE = (
+    "model_name",
+    "width_coefficient",
+    "depth_coefficient",
+    "stochastic_depth_rate",
+    "dropout_rate",
+    *_AUGMENTATION,
+)
+
 # For a processor of two cores and a few thousand labeled images.
 _CIFAR10 = {
     **_DIGITS,
@@ -50,6 +61,9 @@ _CIFAR10 = {
     "save_checkpoints_steps": 500,
     "train_steps": 1500,
 }
+
+# Of the 7 blocks of that network, those of the first four stages.
+_CIFAR10_FIXED_BLOCKS = 4
 
 # By model: dropout, RandAugment magnitude (None: no RandAugment), unlabeled
 # images per labeled one.
@@ -68,6 +82,14 @@ _IMAGENET_MODELS = {
 # Students of these sizes train for twice the epochs.
 _SMALL = ("b0", "b1", "b2", "b3", "b4")
 _LAST_L2_RATIO = 28.0
+# The resolution that L2 is tuned at, and how many of its 88 blocks stay as they
+# are: those of the first four of seven stages. The paper does not say how many.
+_L2_TUNED_SIZE = 800
+_L2_FIXED_BLOCKS = 44
+
+
+def _without(recipe, names):
+    return {name: v for name, v in recipe.items() if name not in names}
 
 
 def _imagenet_supervised(model):
@@ -103,6 +125,15 @@ def _imagenet_student(model, unlabel_ratio):
     return recipe
 
 
+def _imagenet_fixres(model):
+    """Returns the recipe of the phase after a student: its schedule's end."""
+    return {
+        **_without(_imagenet_supervised(model), _AUGMENTATION),
+        "input_image_size": _L2_TUNED_SIZE,
+        "fix_layer_num": _L2_FIXED_BLOCKS,
+    }
+
+
 _SVHN_BATCH_SIZE = 128
 _SVHN_IMAGES = tasks.get_task("svhn").num_train_images
 _SVHN = {
@@ -135,6 +166,11 @@ PRESETS = {
         )
         for model in ("l2", "l2_475")
     },
+    # Students of 475 pixels, with --mode=fixres_finetune.
+    **{
+        f"imagenet/{model}_fixres": _imagenet_fixres(model)
+        for model in ("l2", "l2_475")
+    },
     "svhn/b0_supervised": _SVHN,
     "svhn/b0_noisy_student": {
         **_SVHN,
@@ -146,6 +182,11 @@ PRESETS = {
         **_CIFAR10,
         "unlabel_ratio": 3.0,
         "teacher_softmax_temp": 1.0,
+    },
+    "cifar10/fixres": {
+        **_without(_CIFAR10, _NETWORK_AND_NOISE),
+        "input_image_size": 48,
+        "fix_layer_num": _CIFAR10_FIXED_BLOCKS,
     },
     # Stopped early, for a short quickstart; the long recipe's teacher is not
     # better with twice its steps.

@@ -323,9 +323,12 @@ class _Loop:
         )
 
     def _must_evaluate(self, step):
-        return self._evaluate and _is_due(
-            step, self._config.steps_per_eval, self._config
+        is_due = (
+            self._config.evaluate_start
+            if step == 0
+            else _is_due(step, self._config.steps_per_eval, self._config)
         )
+        return self._evaluate and is_due
 
     def _save(self, step, metrics):
         divergence.check_weights(
@@ -346,13 +349,16 @@ class _Loop:
         )
 
     def _measure(self, step):
-        """Evaluates the averages of a saved step; returns the figures."""
+        """Evaluates the averages of a step; returns the figures.
+
+        All steps but 0 are saved, and the best of them is kept.
+        """
         figures = _evaluate_average(self._config, self._state)
         logging.info(
             "Step %d: eval top-1 %.2f %%.", step, 100 * figures["eval/top_1"]
         )
         self._manager.wait()
-        if workers.is_chief(self._strategy):
+        if step > 0 and workers.is_chief(self._strategy):
             with self._manager.explained_errors():
                 best_checkpoint.keep(
                     self._model_dir, self._manager.latest, step, figures

@@ -34,6 +34,59 @@ def test_with_the_head_frozen_only_the_classifier_is_left():
     assert names == ["head/dense/kernel:0", "head/dense/bias:0"]
 
 
+def test_a_frozen_head_may_train_the_normalization_before_the_pooling():
+    model = helpers.build_tiny(small_image=True)
+    efficientnet.freeze_layers(model, 7, head=True, head_batch_norm=True)
+    norm = "head/tpu_batch_normalization"
+    assert [weight.name for weight in model.trainable_weights] == [
+        f"{norm}/gamma:0",
+        f"{norm}/beta:0",
+        "head/dense/kernel:0",
+        "head/dense/bias:0",
+    ]
+    norms = [m for m in model.submodules if isinstance(m, BatchNorm)]
+    before = [norm.moving_mean.numpy() for norm in norms]
+    model(tf.random.uniform([4, 32, 32, 3], 0, 255), training=True)
+    moved = [
+        norm is model.get_layer("head").batch_norm
+        for norm, old in zip(norms, before)
+        if not np.array_equal(norm.moving_mean, old)
+    ]
+    assert moved == [True]
+
+
+def test_the_parts_that_are_trained_are_counted():
+    model = helpers.build_tiny(small_image=True)
+    everything = efficientnet.trained_parts(model)
+    assert everything.frozen == everything.layers_of_frozen_norms == ()
+    assert everything.trained == (
+        *("stem", *(f"blocks_{i}" for i in range(7))),
+        *("head", "head/dense"),
+    )
+    assert everything.params == model.count_params()
+    efficientnet.freeze_layers(model, 2)
+    parts = efficientnet.trained_parts(model)
+    assert parts.frozen == ("stem", "blocks_0", "blocks_1")
+    assert parts.layers_of_frozen_norms == parts.frozen
+    # The first block expands nothing, and has one less.
+    assert (parts.frozen_norms, parts.norms) == (1 + 2 + 3, 1 + 2 + 6 * 3 + 1)
+    frozen = [model.get_layer(name).count_params() for name in parts.frozen]
+    statistics = everything.params - everything.trained_params
+    assert parts.trained_params > everything.params - sum(frozen) - statistics
+    assert parts.trained_params == sum(
+        int(np.prod(weight.shape)) for weight in model.trainable_weights
+    )
+
+
+def test_frozen_batch_norm_is_no_frozen_layer():
+    model = helpers.build_tiny(small_image=True)
+    efficientnet.freeze_batch_norm(model)
+    parts = efficientnet.trained_parts(model)
+    assert parts.frozen == ()
+    assert parts.frozen_norms == parts.norms == 22
+    assert parts.layers_of_frozen_norms == parts.trained[:-1]
+
+
 def test_frozen_layers_compute_as_at_inference():
     model = helpers.build_tiny(
         small_image=True, survival_prob=0.1, dropout_rate=0.0

@@ -4,9 +4,11 @@ import dataclasses
 
 import numpy as np
 import tensorflow as tf
+from absl import flags
 
 from data_prep import records
-from noisy_student import config, run_dir
+from noisy_student import config, main, run_dir
+from noisy_student import flags as flags_lib
 
 NUM_CLASSES = 3
 IMAGE_SIZE = 16
@@ -107,6 +109,14 @@ def train_config(data_dir, *, unlabel_data_dir=None, **changes):
         eval_batch_size=4,
     )
     return dataclasses.replace(base, **changes)
+
+
+def run_main(*arguments):
+    """Runs `noisy_student.main` with these arguments."""
+    flag_values = flags.FlagValues()
+    flags_lib.define_flags(flag_values)
+    flag_values(["main", *arguments])
+    main.main(flag_values)
 
 
 def untimed_lines(model_dir):

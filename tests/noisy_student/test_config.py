@@ -22,6 +22,10 @@ def train_config(**changes):
     )
 
 
+# It is trained beside the classifier, and nothing else.
+NORM_ALONE = ("head_batch_norm", True)
+
+
 @pytest.mark.parametrize(
     ("make", "name", "value"),
     [
@@ -36,6 +40,20 @@ def train_config(**changes):
             lambda v: dataclasses.replace(MODEL, dropout_rate=v),
             "dropout_rate",
             1.0,
+        ),
+        (
+            lambda v: config.ModelConfig(
+                "efficientnet-b0", 3, 48, stored_size=v
+            ),
+            "stored_size",
+            32,
+        ),
+        (lambda v: config.FreezeConfig(head_batch_norm=v), *NORM_ALONE),
+        (
+            lambda v: config.FreezeConfig(
+                trainable_blocks=0, batch_norm=True, head_batch_norm=v
+            ),
+            *NORM_ALONE,
         ),
         (lambda v: config.AugmentConfig(name=v), "augment", "mixup"),
         (lambda v: config.AugmentConfig(num_layers=v), "num_layers", 0),

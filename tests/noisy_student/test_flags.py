@@ -80,6 +80,8 @@ NON_DEFAULT = {
     "teacher_model_name": "efficientnet-b2",
     "teacher_model_path": "teacher",
     "noise_teacher": True,
+    "fixres_variant": "classifier",
+    "fixres_epochs": 3.0,
     "loss_normalization": "all",
     "checkpoint": "ckpt",
     "follow": True,
@@ -106,6 +108,7 @@ NON_DEFAULT = {
     "deterministic": True,
     "use_bfloat16": True,
 }
+_TUNE = ["--mode=fixres_finetune", "--init_model_path=w", "--fix_layer_num=0"]
 # What a flag needs beside it to have a meaning.
 COMPANIONS = {
     "follow": ["--mode=eval"],
@@ -114,6 +117,8 @@ COMPANIONS = {
     "trainable_blocks": ["--init_model", "--init_model_path=w"],
     "fix_layer_num": ["--init_model", "--init_model_path=w"],
     "freeze_batch_norm": ["--init_model", "--init_model_path=w"],
+    "fixres_variant": _TUNE,
+    "fixres_epochs": _TUNE,
     "num_test_images": ["--eval_split=test"],
     "predict_ckpt_path": ["--mode=predict"],
     "worker_id": ["--total_replicas=2"],

@@ -60,6 +60,42 @@ def test_an_augmentation_of_the_evaluation_view_is_named(caplog):
     ]
 
 
+TUNE = ["--mode=fixres_finetune", "--init_model_path=x", "--fix_layer_num=1"]
+
+
+@pytest.mark.parametrize(
+    ("given", "needed"),
+    [
+        ("--unlabel_ratio=3", "--mode=train"),
+        ("--unlabel_data_dir=x", "--mode=train"),
+        ("--teacher_model_path=x", "--mode=train"),
+        ("--augment_name=v1", "--mode=train"),
+        ("--randaug_mag=15", "--mode=train"),
+        ("--checkpoint=x", "--mode=eval, predict or export"),
+    ],
+)
+def test_what_does_not_tune_a_network_is_named(caplog, given, needed):
+    name = given[2:].partition("=")[0]
+    assert warnings_of(caplog, *TUNE, given) == [
+        f"--{name} has no effect without {needed}."
+    ]
+
+
+@pytest.mark.parametrize("variant", ["classifier", "head_batch_norm"])
+def test_blocks_that_a_variant_freezes_anyway_are_named(caplog, variant):
+    assert warnings_of(caplog, *TUNE, f"--fixres_variant={variant}") == [
+        "--fix_layer_num has no effect without --fixres_variant=full."
+    ]
+
+
+@pytest.mark.parametrize("given", ["variant=classifier", "epochs=3"])
+def test_tuning_has_a_mode_of_its_own(caplog, given):
+    name = given.partition("=")[0]
+    assert warnings_of(caplog, "--mode=train", f"--fixres_{given}") == [
+        f"--fixres_{name} has no effect without --mode=fixres_finetune."
+    ]
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -74,6 +110,9 @@ def test_an_augmentation_of_the_evaluation_view_is_named(caplog):
         # As the original's scripts leave things out.
         ["--teacher_model_path=", "--unlabel_data_dir=", "--unl_aug=default"],
         ["--preset=imagenet/b5_noisy_student"],
+        [*TUNE, "--fixres_epochs=3", "--nouse_ema", "--steps_per_eval=5"],
+        # What the recipe of a student sets.
+        [*TUNE, "--preset=imagenet/l2_noisy_student", "--eval_split=x"],
     ],
 )
 def test_what_has_an_effect_is_not_named(caplog, arguments):

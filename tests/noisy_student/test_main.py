@@ -7,14 +7,13 @@ import sys
 
 import numpy as np
 import pytest
-from absl import flags, logging
+from absl import logging
 
 import efficientnet
 from data_prep import shards
-from noisy_student import flags as flags_lib
 from noisy_student import labeled_images, models, run_dir
-from noisy_student import main as main_lib
 from tests.noisy_student import fixtures
+from tests.noisy_student.fixtures import run_main
 
 TINY = [
     "--task_name=custom",
@@ -41,13 +40,6 @@ DESCRIBED = [
     "--width_coefficient=0.1",
     "--depth_coefficient=0.1",
 ]
-
-
-def run_main(*arguments):
-    flag_values = flags.FlagValues()
-    flags_lib.define_flags(flag_values)
-    flag_values(["main", *arguments])
-    main_lib.main(flag_values)
 
 
 @pytest.fixture(scope="module")

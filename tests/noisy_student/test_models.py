@@ -1,6 +1,7 @@
 """Networks of checkpoints: what they are, their weights, what is frozen."""
 
 import dataclasses
+import re
 
 import numpy as np
 import pytest
@@ -74,9 +75,18 @@ def test_a_runs_own_network_is_taken_at_any_size(tmp_path):
     found = models.resolve(
         str(tmp_path), image_size=24, crop_padding="proportional", num_classes=3
     )
-    assert found == dataclasses.replace(
-        fixtures.MODEL, image_size=24, crop_padding="proportional"
+    # Small images are stored at the size that it was trained at.
+    larger = dataclasses.replace(
+        fixtures.MODEL,
+        image_size=24,
+        stored_size=16,
+        crop_padding="proportional",
     )
+    assert found == larger
+    run_dir.claim(f"{tmp_path}/tuned", {"model": config.to_dict(larger)})
+    found = models.resolve(f"{tmp_path}/tuned", image_size=32)
+    assert found == dataclasses.replace(larger, image_size=32)
+    assert models.resolve(f"{tmp_path}/tuned", image_size=24) == larger
 
 
 @pytest.mark.parametrize(
@@ -127,6 +137,7 @@ def test_a_fresh_classifier_fits_any_number_of_classes(b1):
     ("freeze", "num_trained"),
     [
         (config.FreezeConfig(trainable_blocks=0), 2),
+        (config.FreezeConfig(trainable_blocks=0, head_batch_norm=True), 4),
         # Seven blocks: what is left is the last convolution, its batch
         # normalization and the classifier.
         (config.FreezeConfig(fixed_blocks=7), 5),
@@ -160,10 +171,38 @@ def test_blocks_are_counted_from_either_end_and_the_log_says_which(
         with caplog.at_level("INFO", logger="absl"):
             models.freeze(network, freeze)
         trained.append([layer.trainable for layer in network.layers])
+        trained_params = sum(
+            int(np.prod(weight.shape)) for weight in network.trainable_weights
+        )
     assert trained[0] == trained[1]
-    assert caplog.messages == 2 * [
-        "Not trained: the stem, the first 2 of 7 blocks."
+    told = caplog.messages
+    assert told[:3] == told[3:]
+    assert told[0] == "Frozen: stem, blocks_0..1."
+    assert told[1] == (
+        "Batch normalization in inference mode: 6 of 22, those of stem, "
+        "blocks_0..1."
+    )
+    assert re.fullmatch(
+        rf"Trained: {trained_params:,} of {network.count_params():,} "
+        r"parameters \(moving statistics included\), of blocks_2\.\.6, head, "
+        r"head/dense\.",
+        told[2],
+    )
+
+
+def test_frozen_batch_norm_leaves_no_whole_layer_frozen(monkeypatch, caplog):
+    monkeypatch.setattr(logging.get_absl_logger(), "propagate", True)
+    network = models.build(fixtures.MODEL)
+    with caplog.at_level("INFO", logger="absl"):
+        models.freeze(network, config.FreezeConfig(batch_norm=True))
+        models.freeze(network, config.FreezeConfig())
+    assert caplog.messages[:2] == [
+        "Frozen: no whole layer.",
+        "Batch normalization in inference mode: 22 of 22, those of stem, "
+        "blocks_0..6, head.",
     ]
+    # Nothing to tell where nothing is frozen.
+    assert len(caplog.messages) == 3
 
 
 def test_a_fixed_stem_leaves_the_blocks_to_train():

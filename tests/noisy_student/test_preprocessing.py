@@ -305,3 +305,36 @@ def test_views_of_a_model_follow_its_configuration():
 def test_small_image_of_another_size_is_an_error():
     with pytest.raises((ValueError, tf.errors.InvalidArgumentError)):
         preprocessing.preprocess_small_for_eval(noise_jpeg(16, 16), 32)
+
+
+def test_a_small_image_is_enlarged_whole_by_the_bicubic_of_evaluation():
+    data = noise_jpeg(16, 16)
+    larger = preprocessing.preprocess_small_for_eval(data, 24, stored_size=16)
+    expected = tf.raw_ops.ResizeBicubic(
+        images=tf.image.decode_jpeg(data, channels=3)[tf.newaxis],
+        size=[24, 24],
+    )[0]
+    np.testing.assert_array_equal(larger, expected)
+    same = preprocessing.preprocess_small_for_eval(data, 16, stored_size=16)
+    np.testing.assert_array_equal(
+        same, preprocessing.preprocess_small_for_eval(data, 16)
+    )
+
+
+def test_small_images_are_augmented_before_they_are_enlarged():
+    small = config.ModelConfig("efficientnet-b0", 3, 16, small_image=True)
+    large = dataclasses.replace(small, image_size=24, stored_size=16)
+    data, seed = noise_jpeg(16, 16), tf.constant([3, 4])
+    augment = config.AugmentConfig("randaugment", 1, 5)
+    pixels = preprocessing.train_view(small, augment)(data, seed)
+    enlarged = preprocessing.train_view(large, augment)(data, seed)
+    np.testing.assert_array_equal(
+        enlarged,
+        tf.raw_ops.ResizeBicubic(images=pixels[tf.newaxis], size=[24, 24])[0],
+    )
+    clean = preprocessing.eval_view(large)(data)
+    still = dataclasses.replace(augment, random_crop=False)
+    np.testing.assert_array_equal(
+        preprocessing.train_view(large, still)(data, seed), clean
+    )
+    assert clean.shape == (24, 24, 3)

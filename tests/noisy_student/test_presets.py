@@ -3,7 +3,9 @@
 import pytest
 from absl import flags
 
-from efficientnet import config as efficientnet_config
+import efficientnet
+from efficientnet import scaling
+from noisy_student import config as config_lib
 from noisy_student import flags as flags_lib
 from noisy_student import presets
 
@@ -112,15 +114,36 @@ SETTINGS = {
         )
         for model, row in _IMAGENET_STUDENTS.items()
     },
+    # The schedule of L2, the images of its evaluation.
+    **{
+        f"imagenet/{model}_fixres": {
+            **_imagenet(model, _IMAGENET_STUDENTS[model], 0),
+            "image_size": 800,
+            "augment": ("none", 2, 27),
+        }
+        for model in ("l2", "l2_475")
+    },
     "svhn/b0_noisy_student": _SVHN,
     "svhn/b0_supervised": {**_SVHN, **_NO_UNLABELED},
     "cifar10/teacher": {**_CIFAR10, **_NO_UNLABELED},
     "cifar10/student": _CIFAR10,
+    # The network is that of the run it tunes.
+    "cifar10/fixres": {
+        **_CIFAR10,
+        **_NO_UNLABELED,
+        "image_size": 48,
+        "augment": ("none", 2, 27),
+        "dropout_rate": None,
+        "stochastic_depth_rate": None,
+    },
     "digits/teacher": {**_DIGITS, **_NO_UNLABELED, "train_steps": 1000},
     "digits/teacher_long": {**_DIGITS, **_NO_UNLABELED, "train_steps": 4000},
     "digits/student": _DIGITS,
     "digits/student_long": {**_DIGITS, "train_steps": 1500},
 }
+
+
+TUNE = ["--mode=fixres_finetune", "--init_model_path=w"]
 
 
 def train_config(*arguments):
@@ -162,17 +185,23 @@ def test_every_preset_has_its_figures_in_this_test():
 
 @pytest.mark.parametrize("name", sorted(presets.PRESETS))
 def test_a_preset_resolves_to_its_figures(name):
-    train = train_config(f"--preset={name}")
+    mode = TUNE if name.endswith("fixres") else []
+    train = train_config(f"--preset={name}", *mode)
     assert figures_of(train) == SETTINGS[name]
     assert train.unlabeled_augment == train.labeled_augment
 
 
 @pytest.mark.parametrize(
-    "name", sorted(n for n in presets.PRESETS if n.startswith("imagenet/"))
+    "name",
+    sorted(
+        name
+        for name in presets.PRESETS
+        if name.startswith("imagenet/") and not name.endswith("_fixres")
+    ),
 )
 def test_a_preset_trains_the_network_of_the_scaling_table(name):
     model = train_config(f"--preset={name}").model
-    row = efficientnet_config.get_config(model.model_name)
+    row = efficientnet.get_config(model.model_name)
     assert (model.width_coefficient, model.depth_coefficient) == (None, None)
     assert (
         row.width_coefficient,
@@ -181,6 +210,27 @@ def test_a_preset_trains_the_network_of_the_scaling_table(name):
         row.image_size,
         model.dropout_rate,
     ) == _NETWORKS[model.model_name[len("efficientnet-") :]]
+
+
+@pytest.mark.parametrize(
+    ("name", "fixed_blocks"),
+    [
+        ("imagenet/l2_fixres", 44),
+        ("imagenet/l2_475_fixres", 44),
+        ("cifar10/fixres", 4),
+    ],
+)
+def test_a_tuning_recipe_fixes_the_first_four_stages(name, fixed_blocks):
+    train = train_config(f"--preset={name}", *TUNE)
+    assert train.freeze == config_lib.FreezeConfig(fixed_blocks=fixed_blocks)
+    network = efficientnet.get_config(train.model.model_name)
+    # That of CIFAR-10's runs is shallower than its name says.
+    depth = 0.1 if name == "cifar10/fixres" else network.depth_coefficient
+    repeats = [
+        scaling.round_repeats(stage.num_repeats, depth)
+        for stage in network.stages[:4]
+    ]
+    assert sum(repeats) == fixed_blocks
 
 
 @pytest.mark.parametrize(
