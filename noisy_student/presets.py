@@ -147,6 +147,24 @@ PRESETS = {
         "unlabel_ratio": 3.0,
         "teacher_softmax_temp": 1.0,
     },
+    # On pseudo-labeled images, but for the one labeled image of each batch that
+    # training needs; an epoch has as many steps as labeled images.
+    "cifar10/pretrained": {
+        **_CIFAR10,
+        "train_batch_size": 1,
+        "unlabel_ratio": 199.0,
+        "teacher_softmax_temp": 1.0,
+        "loss_normalization": "all",
+        "base_learning_rate": 50 * 0.03,
+        "final_base_lr": 50 * 0.001,
+        "warmup_epochs": 0.1,
+    },
+    "cifar10/finetuned": {
+        **_CIFAR10,
+        "train_steps": 500,
+        "base_learning_rate": 0.005,
+        "warmup_epochs": 1.0,
+    },
     # Stopped early, for a short quickstart; the long recipe's teacher is not
     # better with twice its steps.
     "digits/teacher": {**_DIGITS, "train_steps": 1000},

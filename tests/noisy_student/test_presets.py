@@ -102,6 +102,20 @@ SETTINGS = {
     "svhn/b0_supervised": {**_SVHN, **_NO_UNLABELED},
     "cifar10/teacher": {**_CIFAR10, **_NO_UNLABELED},
     "cifar10/student": _CIFAR10,
+    # A labeled image a step, at the rates of fifty.
+    "cifar10/pretrained": {
+        **_CIFAR10,
+        "batch_size": 1,
+        "base_learning_rate": 1.5,
+        "final_base_lr": 0.05,
+        "unlabeled": (199, "soft", 1.0),
+    },
+    "cifar10/finetuned": {
+        **_CIFAR10,
+        **_NO_UNLABELED,
+        "train_steps": 500,
+        "base_learning_rate": 0.005,
+    },
     "digits/teacher": {**_DIGITS, **_NO_UNLABELED, "train_steps": 1000},
     "digits/teacher_long": {**_DIGITS, **_NO_UNLABELED, "train_steps": 4000},
     "digits/student": _DIGITS,
