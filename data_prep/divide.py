@@ -26,6 +26,7 @@ from data_prep import (
 
 DEV = "dev"
 UNLABELED = "unlabeled"
+_READ_BATCH = 1024
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,7 +142,10 @@ def _read_records(path):
     from data_prep import records
 
     dataset = tf.data.TFRecordDataset(path).map(records.parse_labeled)
-    return dataset.as_numpy_iterator()
+    # One by one they take ten times as long.
+    for batch in dataset.batch(_READ_BATCH).as_numpy_iterator():
+        for values in zip(*batch.values()):
+            yield dict(zip(batch, values))
 
 
 def _read_images(paths):

@@ -86,7 +86,10 @@ def _run(flag_values, results_dir):
         _data_dir(flag_values),
         protocol.SMOKE if flag_values.smoke else protocol.FULL,
     )
-    plan = _check_plan(planner, chosen)
+    plan = _check_plan(
+        planner.test_plan if flag_values.evaluate_test else planner.plan,
+        chosen,
+    )
     if flag_values.dry_run:
         sys.stdout.write(plan)
         return
@@ -126,13 +129,13 @@ def _data_dir(flag_values):
     return data_dir
 
 
-def _check_plan(planner, chosen):
+def _check_plan(plan, chosen):
     """Holds every stage to its flags; returns the plan as text."""
     lines, seen = [], set()
     totals = {"stages": 0, "steps": 0, "images": 0}
     for arm, seed in chosen:
         lines.append(f"{arm.name}, seed {seed}: {arm.about}\n")
-        for stage in planner.plan(arm, seed):
+        for stage in plan(arm, seed):
             if stage.name in seen:
                 continue
             seen.add(stage.name)

@@ -37,13 +37,11 @@ class Stage:
         name: Tells it apart, such as "seed_0/teacher/train".
         module: What `python -m` runs.
         flags: {flag: value}.
-        reads_test: Whether it looks at test images.
     """
 
     name: str
     module: str
     flags: dict
-    reads_test: bool = False
 
     def words(self, **directories):
         """Returns the arguments behind `python`.
@@ -152,7 +150,6 @@ class Planner:
             split=split,
             output_dir=f"{_IMAGES}/{split}",
             num_shards=self.protocol.num_shards,
-            reads_test=split == TEST,
         )
 
     def _division(self, arm, seed):
@@ -176,7 +173,6 @@ class Planner:
             labeled_split=TEST,
             output_dir=f"{_IMAGES}/{arm.data}",
             **protocol_lib.DATA[arm.data],
-            reads_test=True,
         )
 
     def train(self, arm, seed):
@@ -241,7 +237,6 @@ class Planner:
             eval_split=TEST,
             eval_batch_size=_EVAL_BATCH_SIZE,
             output_dir=f"{{work_dir}}/{test_dir(arm, seed)}",
-            reads_test=True,
         )
 
 
@@ -291,5 +286,5 @@ def _generation(name):
     return max((1 + _generation(n) for n in before), default=0)
 
 
-def _stage(name, module, /, *, reads_test=False, **stage_flags):
-    return Stage(name, module, stage_flags, reads_test)
+def _stage(name, module, /, **stage_flags):
+    return Stage(name, module, stage_flags)

@@ -56,6 +56,20 @@ def test_all_arms_can_be_planned(data_dir, tmp_path, capsys):
         assert f"{arm.name}, seed {seed}: " in text
 
 
+def test_the_last_step_can_be_planned_too(data_dir, tmp_path, capsys):
+    run(
+        f"--data_dir={data_dir}",
+        f"--work_dir={tmp_path}",
+        "--arms=teacher",
+        "--evaluate_test",
+        "--dry_run",
+    )
+    text = capsys.readouterr().out
+    assert text.count("--mode=eval") == 5
+    assert "--mode=train_and_eval" not in text
+    assert text.endswith("6 stages, 0 steps of training, 0 images seen.\n")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -57,7 +57,6 @@ def test_a_prepared_data_set_takes_the_place_of_folders():
 @pytest.mark.parametrize("name", arms.ARMS)
 def test_training_an_arm_never_reads_test_images(name):
     for stage in plan(name):
-        assert not stage.reads_test
         assert "test" not in stage.command()
 
 
@@ -65,7 +64,6 @@ def test_training_an_arm_never_reads_test_images(name):
 def test_the_test_is_of_the_classes_that_the_arm_knows(name):
     arm = arms.ARMS[name]
     stages_of_test = PLANNER.test_plan(arm, 1)
-    assert all(stage.reads_test for stage in stages_of_test)
     last = stages_of_test[-1]
     folder = "test" if arm.data == "all_classes" else arm.data
     assert last.flags["label_data_dir"] == f"{{work_dir}}/images/{folder}"
