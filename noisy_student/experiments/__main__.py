@@ -93,7 +93,7 @@ def _run(flag_values, results_dir):
     if flag_values.dry_run:
         sys.stdout.write(plan)
         return
-    _stop_at_signals()
+    stop_at_signals()
     with runner.locked(flag_values.work_dir) as lock:
         _run_all(
             runner.Runner(planner, flag_values.work_dir, results_dir, lock),
@@ -156,7 +156,9 @@ def _check_plan(plan, chosen):
     return "".join(lines)
 
 
-def _stop_at_signals():
+def stop_at_signals():
+    """Lets SIGINT and SIGTERM end the stage that runs, and then this run."""
+
     def stop(number, _):
         raise command_line.Stopped(
             f"{signal.Signals(number).name} came; the same command goes on.",

@@ -76,12 +76,11 @@ class Runner:
             ValueError: If the result, or a stage, was made with other settings;
                 the difference is shown.
         """
-        plan = self._planner.plan(arm, seed)
-        commands = [stage.command() for stage in plan]
         path = result_path(self._results_dir, arm, seed)
         if files.exists(path):
-            _check_same(path, files.read_json(path)["commands"], commands)
+            self._check_result(path, files.read_json(path), arm, seed)
             return
+        plan = self._planner.plan(arm, seed)
         seconds = {stage.name: self.run(stage, arm, seed) for stage in plan}
         train = self._planner.train(arm, seed)
         report = run_dir.read_report(
@@ -95,7 +94,7 @@ class Runner:
             "train_steps": settings.train_steps,
             "images_per_step": images_per_step(settings),
             "train_seconds": seconds[train.name],
-            "commands": commands,
+            **self._made_by(arm, seed),
             "made_with": report["made_with"],
         }
         files.write_json(path, result)
@@ -124,8 +123,7 @@ class Runner:
         if not files.exists(path):
             return False
         result = files.read_json(path)
-        commands = [s.command() for s in self._planner.plan(arm, seed)]
-        _check_same(path, result["commands"], commands)
+        self._check_result(path, result, arm, seed)
         if stages_lib.TEST in result["evaluations"]:
             return True
         plan = self._planner.test_plan(arm, seed)
@@ -160,7 +158,7 @@ class Runner:
         )
         if files.exists(stamp_path):
             stamp = files.read_json(stamp_path)
-            _check_same(stamp_path, stamp["command"], stage.command())
+            _check_same(stamp_path, stamp, stage.settings())
             return stamp["seconds"]
         log_path = os.path.join(self._work_dir, "logs", f"{stage.name}.log")
         logging.info("%s, seed %d: %s.", arm.name, seed, stage.name)
@@ -174,10 +172,19 @@ class Runner:
             self._failed[stage.name] = error
             raise error
         seconds = round(time.monotonic() - started, 1)
-        files.write_json(
-            stamp_path, {"command": stage.command(), "seconds": seconds}
-        )
+        files.write_json(stamp_path, {"seconds": seconds, **stage.settings()})
         return seconds
+
+    def _made_by(self, arm, seed):
+        """Returns what a result depends on."""
+        plan = self._planner.plan(arm, seed)
+        return {
+            "commands": [stage.command() for stage in plan],
+            "config": self._planner.train(arm, seed).settings()["config"],
+        }
+
+    def _check_result(self, path, result, arm, seed):
+        _check_same(path, result, self._made_by(arm, seed))
 
     def _call(self, stage, log_path):
         """Runs the command to its end and returns its status."""
@@ -240,9 +247,9 @@ def _figures(report, prefix):
 
 
 def _check_same(path, before, now):
-    if difference := files.describe_difference(
-        {"commands": before}, {"commands": now}
-    ):
+    """Raises a ValueError if what is in a file differs from values of now."""
+    before = {name: before.get(name) for name in now}
+    if difference := files.describe_difference(before, now):
         raise ValueError(
             f"{path!r} was made with other settings: {difference}. Use another "
             "--work_dir, or delete it and what it was made from."

@@ -13,6 +13,7 @@ import sys
 
 from absl import flags
 
+from noisy_student import config as config_lib
 from noisy_student import flags as flags_lib
 from noisy_student.experiments import arms
 from noisy_student.experiments import protocol as protocol_lib
@@ -66,6 +67,14 @@ class Stage:
     def argv(self, **directories):
         """Returns the command for a new process, as `words`."""
         return [sys.executable, *self.words(**directories)]
+
+    def settings(self):
+        """Returns all that it depends on as JSON values, presets included."""
+        config = self.train_config()
+        return {
+            "command": self.command(),
+            "config": config and config_lib.to_dict(config),
+        }
 
     def train_config(self):
         """Returns the `TrainConfig` of a stage that trains, else None.

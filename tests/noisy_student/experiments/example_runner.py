@@ -6,6 +6,7 @@ python -m tests.noisy_student.experiments.example_runner WORK_DIR
 import pathlib
 import sys
 
+from noisy_student.experiments import __main__ as command
 from noisy_student.experiments import arms, protocol, runner, stages
 
 MODULE = "tests.noisy_student.experiments.example_stage"
@@ -32,6 +33,7 @@ def run(work_dir, plan):
 
 if __name__ == "__main__":
     directory = sys.argv[1]
+    command.stop_at_signals()
     run(
         directory,
         [

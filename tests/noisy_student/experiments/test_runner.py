@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+from noisy_student import presets
 from noisy_student.experiments import arms, protocol, runner, stages
 from tests.noisy_student.experiments import example_runner
 
@@ -56,6 +57,22 @@ def test_a_killed_run_waits_for_what_it_left_and_does_nothing_twice(tmp_path):
     assert notes(tmp_path) == before
 
 
+def test_a_terminated_run_ends_its_stage_and_goes_on_later(tmp_path):
+    process = subprocess.Popen([*PROGRAM, str(tmp_path)])
+    wait_until(lambda: "second started" in notes(tmp_path))
+    process.terminate()
+    assert process.wait(60) != 0
+    (tmp_path / "go").touch()
+    subprocess.run([*PROGRAM, str(tmp_path)], check=True)
+    assert notes(tmp_path) == [
+        "first started",
+        "first ended",
+        "second started",
+        "second started",
+        "second ended",
+    ]
+
+
 def test_a_finished_stage_is_not_run_again(tmp_path):
     plan = [example_runner.stage("one", tmp_path)]
     for _ in range(2):
@@ -90,7 +107,8 @@ class FakeRunner(runner.Runner):
 
     def __init__(self, work_dir, **options):
         planner = stages.Planner("data", protocol.SMOKE)
-        super().__init__(planner, str(work_dir), f"{work_dir}/results", 0)
+        results_dir = options.get("results_dir", f"{work_dir}/results")
+        super().__init__(planner, str(work_dir), results_dir, 0)
         self.work_dir = work_dir
         self.called = []
         self.failing = options.get("failing")
@@ -174,6 +192,16 @@ def test_a_result_of_other_settings_is_refused(tmp_path):
     for call in ("train", "evaluate_test"):
         with pytest.raises(ValueError, match="other settings: .*another"):
             getattr(FakeRunner(tmp_path), call)(TEACHER, 0)
+
+
+def test_a_preset_that_changed_is_noticed(tmp_path, monkeypatch):
+    FakeRunner(tmp_path).train(TEACHER, 0)
+    recipe = {**presets.PRESETS[TEACHER.preset], "dropout_rate": 0.7}
+    monkeypatch.setitem(presets.PRESETS, TEACHER.preset, recipe)
+    for directory in (tmp_path / "results", tmp_path / "nowhere"):
+        work = FakeRunner(tmp_path, results_dir=str(directory))
+        with pytest.raises(ValueError, match="dropout_rate`: .*, 0.7 now"):
+            work.train(TEACHER, 0)
 
 
 def test_what_failed_is_not_tried_again_for_other_arms(tmp_path):
