@@ -78,7 +78,13 @@ _DIGITS = {
     "label_smoothing": 0.1,
     "unlabeled": (3, "soft", 1.0),
 }
-_CIFAR10 = {**_DIGITS, "batch_size": 50, "train_steps": 1500}
+_CIFAR10 = {
+    **_DIGITS,
+    "dropout_rate": 0.2,
+    "stochastic_depth_rate": 0.2,
+    "batch_size": 50,
+    "train_steps": 1200,
+}
 _NO_UNLABELED = {"unlabeled": (0, "hard", 1.0)}
 SETTINGS = {
     **{
@@ -100,7 +106,7 @@ SETTINGS = {
     },
     "svhn/b0_noisy_student": _SVHN,
     "svhn/b0_supervised": {**_SVHN, **_NO_UNLABELED},
-    "cifar10/teacher": {**_CIFAR10, **_NO_UNLABELED},
+    "cifar10/teacher": {**_CIFAR10, **_NO_UNLABELED, "train_steps": 3000},
     "cifar10/student": _CIFAR10,
     # A labeled image a step, at the rates of fifty.
     "cifar10/pretrained": {
