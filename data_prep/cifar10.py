@@ -151,16 +151,7 @@ def _divide(config, train):
 
 
 def _rank(pictures, purpose):
-    """Returns images so that the first n are as even as possible in class."""
-    salt = f"cifar10/{purpose}".encode()
-    hashes = {p.key: hashing.hash64(p.key, salt=salt) for p in pictures}
-    ranked = []
-    for label in range(1, NUM_CLASSES + 1):
-        members = [p for p in pictures if p.label == label]
-        members.sort(key=lambda p: hashes[p.key])
-        ranked += [(rank, hashes[p.key], p) for rank, p in enumerate(members)]
-    ranked.sort(key=lambda row: row[:2])
-    return [picture for _, _, picture in ranked]
+    return hashing.rank_evenly(pictures, salt=f"cifar10/{purpose}".encode())
 
 
 def _split(config, name, pictures):

@@ -75,3 +75,27 @@ def to_fraction(hashes):
 def hash_fraction(key, *, salt):
     """Returns `hash64(key, salt=salt)` as a float, uniform in [0, 1)."""
     return to_fraction(hash64(key, salt=salt))
+
+
+def rank_evenly(items, *, salt):
+    """Returns items so that the first n are as even as possible in class.
+
+    Args:
+        items: Sequence of objects with a `key` (bytes) and a `label`.
+        salt: bytes, at most 64: what the order is for, and the seed.
+
+    Returns:
+        List of the items: the first of each class by hash, then the second of
+        each, and so on, those of one rank in the order of their hashes.
+    """
+    members = {}
+    for item in items:
+        members.setdefault(item.label, []).append(
+            (hash64(item.key, salt=salt), item)
+        )
+    ranked = []
+    for pairs in members.values():
+        pairs.sort(key=lambda pair: pair[0])
+        ranked += [(rank, *pair) for rank, pair in enumerate(pairs)]
+    ranked.sort(key=lambda row: row[:2])
+    return [item for _, _, item in ranked]

@@ -19,6 +19,7 @@ _DPI = 160
 _FONT_SIZE = 11
 _TILE_INCHES = 1.0
 _TILE_HEIGHT = 1.42  # An image and three lines of text.
+_ROW_INCHES = 0.32
 _MOST_BARS = 30
 _LONGEST_NAME = 12
 _FEW_POINTS = 25
@@ -300,9 +301,71 @@ def contact_sheet(images, captions, *, wrong, columns=8, theme=LIGHT):
     return _to_png(fig)
 
 
-def _new_figure(theme):
+@dataclasses.dataclass(frozen=True)
+class Difference:
+    """One row of `differences`.
+
+    Attributes:
+        name: At its left.
+        values: float [seeds], drawn as small dots.
+        mean: Of the values.
+        low: Lower end of the interval.
+        high: Upper end of the interval.
+        expected_higher: Whether the mean is expected to be above zero.
+    """
+
+    name: str
+    values: tuple
+    mean: float
+    low: float
+    high: float
+    expected_higher: bool
+
+
+def differences(rows, *, x_label, theme=LIGHT):
+    """Draws means with their intervals beside zero, the first row on top.
+
+    Args:
+        rows: Sequence of `Difference`.
+        x_label: Label of the horizontal axis.
+        theme: `Theme`.
+
+    Returns:
+        PNG bytes.
+    """
+    width, _ = _SIZE
+    fig = _new_figure(theme, (1.4 * width, 1.3 + _ROW_INCHES * len(rows)))
+    axes = fig.add_subplot()
+    _style(axes, theme, x_label=x_label, y_label="")
+    axes.axvline(0, color=theme.text, lw=1)
+    sides = {True: theme.right, False: theme.wrong}
+    for position, row in enumerate(rows):
+        color = sides[row.expected_higher]
+        axes.plot((row.low, row.high), (position,) * 2, color=color, lw=2.5)
+        axes.plot(row.mean, position, "o", color=color, markersize=8)
+        axes.plot(
+            row.values,
+            (position,) * len(row.values),
+            "|",
+            color=theme.text,
+            markersize=9,
+        )
+    axes.set_yticks(
+        range(len(rows)), [row.name for row in rows], parse_math=False
+    )
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    _add_legend(
+        fig,
+        theme,
+        [lines.Line2D([], [], color=c, lw=4) for c in sides.values()],
+        ["expected above zero", "expected below"],
+    )
+    return _to_png(fig)
+
+
+def _new_figure(theme, size=_SIZE):
     return mpl_figure.Figure(
-        figsize=_SIZE,
+        figsize=size,
         dpi=_DPI,
         layout="constrained",
         facecolor=theme.background,

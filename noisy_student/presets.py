@@ -55,11 +55,19 @@ _NETWORK_AND_NOISE = (
 _CIFAR10 = {
     **_DIGITS,
     "task_name": "cifar10",
+    "dropout_rate": 0.2,
+    "stochastic_depth_rate": 0.2,
     "train_batch_size": 50,
     "warmup_epochs": 5.0,
     "iterations_per_loop": 100,
     "save_checkpoints_steps": 500,
-    "train_steps": 1500,
+    "use_cache": True,
+}
+_CIFAR10_STUDENT = {
+    **_CIFAR10,
+    "train_steps": 1200,
+    "unlabel_ratio": 3.0,
+    "teacher_softmax_temp": 1.0,
 }
 
 # Of the 7 blocks of that network, those of the first four stages.
@@ -177,11 +185,24 @@ PRESETS = {
         "unlabel_ratio": 5.0,
         "teacher_softmax_temp": 1.0,
     },
-    "cifar10/teacher": _CIFAR10,
-    "cifar10/student": {
+    "cifar10/teacher": {**_CIFAR10, "train_steps": 3000},
+    "cifar10/student": _CIFAR10_STUDENT,
+    # On pseudo-labeled images, but for the one labeled image of each batch that
+    # training needs; an epoch has as many steps as labeled images.
+    "cifar10/pretrained": {
+        **_CIFAR10_STUDENT,
+        "train_batch_size": 1,
+        "unlabel_ratio": 199.0,
+        "loss_normalization": "all",
+        "base_learning_rate": 50 * 0.03,
+        "final_base_lr": 50 * 0.001,
+        "warmup_epochs": 0.1,
+    },
+    "cifar10/finetuned": {
         **_CIFAR10,
-        "unlabel_ratio": 3.0,
-        "teacher_softmax_temp": 1.0,
+        "train_steps": 500,
+        "base_learning_rate": 0.005,
+        "warmup_epochs": 1.0,
     },
     "cifar10/fixres": {
         **_without(_CIFAR10, _NETWORK_AND_NOISE),

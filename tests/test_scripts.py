@@ -385,6 +385,58 @@ def test_the_whole_chain_gives_the_same_records_on_beam(tmp_path):
         assert path.read_bytes() == other.read_bytes(), path
 
 
+def test_the_reproduction_says_which_folders_it_needs(tmp_path):
+    result = bash(
+        f"scripts/cifar10/reproduce.sh --data_dir='{tmp_path}'",
+        PATH="/usr/bin:/bin",
+    )
+    assert result.returncode == 1
+    assert "must have the folders train and test" in result.stderr
+
+
+def test_the_reproduction_plans_the_pair_or_all_arms(tmp_path):
+    for extra, arms in (("", []), ("--all", ["--arms=all"])):
+        result = bash(
+            f"scripts/cifar10/reproduce.sh --work_dir='{tmp_path}' --dry_run "
+            + extra,
+            **echoing_python(tmp_path),
+        )
+        assert result.stdout.split() == [
+            "noisy_student.experiments",
+            *arms,
+            "--data_dir=tfds:cifar10",
+            f"--work_dir={tmp_path}",
+            "--dry_run",
+        ]
+
+
+@pytest.mark.long
+def test_the_reproduction_runs_at_a_tiny_size(tmp_path):
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 12), ("test", 2)):
+        for label in range(10):
+            folder = tmp_path / "images" / split / f"class_{label}"
+            folder.mkdir(parents=True)
+            for number in range(count):
+                pixels = rng.integers(0, 256, (32, 32, 3), np.uint8)
+                Image.fromarray(pixels).save(folder / f"{number}.jpg")
+    work = tmp_path / "work"
+    command = (
+        f"scripts/cifar10/reproduce.sh --data_dir='{tmp_path}/images' "
+        f"--work_dir='{work}' --smoke"
+    )
+    environment = {"PATH": os.environ["PATH"], "PYTHON": sys.executable}
+    result = bash(command, **environment)
+    assert result.returncode == 0, result.stderr
+    page = (work / "results.md").read_text()
+    assert "the test images, evaluated once" in page
+    assert page in result.stdout
+    stamps = {p: p.stat().st_mtime_ns for p in work.rglob("stages/**/*.json")}
+    assert len(stamps) == 16
+    assert bash(command, **environment).returncode == 0
+    assert {p: p.stat().st_mtime_ns for p in stamps} == stamps
+
+
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [

@@ -17,7 +17,15 @@ CURVES = (
 )
 IMAGES = [np.full((8, 8, 3), 40 * i, np.uint8) for i in range(5)]
 
+DIFFERENCES = (
+    plots.Difference("student - teacher", (1.5, 2.5), 2.0, 1.2, 2.8, True),
+    plots.Difference("unnoised - student", (-2.0, 0.5), -0.7, -3.0, 1.6, False),
+)
+
 FIGURES = {
+    "differences": lambda theme: plots.differences(
+        DIFFERENCES, x_label="points", theme=theme
+    ),
     "curves": lambda theme: plots.curves(
         CURVES, y_label="accuracy", percent=True, theme=theme
     ),
@@ -176,3 +184,29 @@ def test_a_contact_sheet_grows_by_rows():
     ]
     assert heights[0] == heights[1]
     assert heights[2] == pytest.approx(2 * heights[0], abs=1)
+
+
+def test_a_difference_has_the_colour_of_where_it_is_expected():
+    theme = plots.LIGHT
+
+    def amounts(*rows):
+        png = plots.differences(rows, x_label="points", theme=theme)
+        return [count_pixels(png, c) for c in (theme.right, theme.wrong)]
+
+    higher, lower = DIFFERENCES
+    # The legend has both, a row its own.
+    (right, wrong), (other_right, other_wrong) = amounts(higher), amounts(lower)
+    assert right > other_right > 0
+    assert other_wrong > wrong > 0
+
+
+def test_a_wider_interval_is_a_longer_line():
+    def amount(low, high):
+        row = plots.Difference("a", (0.0, 4.0), 2.0, low, high, True)
+        png = plots.differences(
+            [row, plots.Difference("b", (-5.0, 5.0), 0.0, -5.0, 5.0, False)],
+            x_label="points",
+        )
+        return count_pixels(png, plots.LIGHT.right)
+
+    assert amount(0.0, 4.0) > amount(1.8, 2.2)

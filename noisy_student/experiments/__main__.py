@@ -1,0 +1,213 @@
+"""Tests the paper's findings at a small size, one arm and seed after the other.
+
+Arms, and what they are compared with, are declared in `arms.py`. Killed and
+started again, the command goes on. The test images are looked at by
+--evaluate_test alone, which trains nothing. For example:
+
+    python -m noisy_student.experiments --data_dir=cifar10 --work_dir=runs/paper
+    python -m noisy_student.experiments --data_dir=cifar10 --work_dir=runs/paper
+        --evaluate_test --report_path=runs/paper/results.md
+"""
+
+import os
+import shlex
+import signal
+import sys
+
+from absl import logging
+
+from data_prep import command_line, files
+from noisy_student.experiments import arms, protocol, results, runner, stages
+
+
+def define_flags(flag_values):
+    """Declares the flags of this command."""
+    group = command_line.FlagGroup("What to run", flag_values)
+    group.string(
+        "data_dir",
+        None,
+        "Folder with the image folders train and test, or tfds:NAME of a "
+        "prepared data set; the classes are CIFAR-10's.",
+    )
+    group.string("work_dir", None, "Directory of everything that is made.")
+    group.list(
+        "arms",
+        list(arms.HEADLINE),
+        "Names of arms, or all; what they need is run, too.",
+    )
+    group.integer(
+        "seeds",
+        None,
+        "Seeds of each arm; without it, those that the arm declares.",
+        lower_bound=1,
+    )
+    group.boolean("dry_run", False, "Say what would be run, and run nothing.")
+    group.boolean(
+        "smoke", False, "A few images and steps, to see that everything runs."
+    )
+    group.boolean(
+        "evaluate_test",
+        False,
+        "Evaluate what is trained on the test images, and train nothing.",
+    )
+    group = command_line.FlagGroup("Results", flag_values)
+    group.string(
+        "results_dir",
+        None,
+        "Directory of the results of single runs; without it, results in "
+        "work_dir.",
+    )
+    group.string(
+        "report_path",
+        None,
+        "Page to write, ending in .md, with its figures as .json beside it.",
+    )
+    group.boolean(
+        "only_report", False, "Write the page from the results that are there."
+    )
+
+
+def main(flag_values):
+    """Runs the chosen arms, then prints the tables."""
+    results_dir = _results_dir(flag_values)
+    _check_report_path(flag_values.report_path)
+    if not flag_values.only_report:
+        _run(flag_values, results_dir)
+    if not flag_values.dry_run:
+        _report(flag_values, results_dir)
+
+
+def _run(flag_values, results_dir):
+    names = flag_values.arms
+    chosen = arms.choose(
+        () if names == ["all"] else names, flag_values["seeds"].value
+    )
+    planner = stages.Planner(
+        _data_dir(flag_values),
+        protocol.SMOKE if flag_values.smoke else protocol.FULL,
+    )
+    plan = _check_plan(
+        planner.test_plan if flag_values.evaluate_test else planner.plan,
+        chosen,
+    )
+    if flag_values.dry_run:
+        sys.stdout.write(plan)
+        return
+    stop_at_signals()
+    with runner.locked(flag_values.work_dir) as lock:
+        _run_all(
+            runner.Runner(planner, flag_values.work_dir, results_dir, lock),
+            chosen,
+            evaluate_test=flag_values.evaluate_test,
+        )
+
+
+def _results_dir(flag_values):
+    if flag_values.results_dir:
+        return flag_values.results_dir
+    if not flag_values.work_dir:
+        raise ValueError("--work_dir is needed.")
+    files.check_folder("work_dir", flag_values.work_dir)
+    return os.path.join(flag_values.work_dir, "results")
+
+
+def _check_report_path(path):
+    if path is not None and not path.endswith(".md"):
+        raise ValueError(f"--report_path must end in .md. Received: {path!r}.")
+
+
+def _data_dir(flag_values):
+    data_dir = flag_values.data_dir
+    if not (data_dir and flag_values.work_dir):
+        raise ValueError("--data_dir and --work_dir are needed.")
+    if not stages.is_tfds(data_dir):
+        for split in ("train", stages.TEST):
+            if not files.is_dir(os.path.join(data_dir, split)):
+                raise FileNotFoundError(
+                    f"--data_dir={data_dir}: no folder {split!r} in it."
+                )
+    return data_dir
+
+
+def _check_plan(plan, chosen):
+    """Holds every stage to its flags; returns the plan as text."""
+    lines, seen = [], set()
+    totals = {"stages": 0, "steps": 0, "images": 0}
+    for arm, seed in chosen:
+        lines.append(f"{arm.name}, seed {seed}: {arm.about}\n")
+        for stage in plan(arm, seed):
+            if stage.name in seen:
+                continue
+            seen.add(stage.name)
+            settings = stage.train_config()
+            size = ""
+            totals["stages"] += 1
+            if settings is not None:
+                steps = settings.train_steps
+                images = steps * runner.images_per_step(settings)
+                totals["steps"] += steps
+                totals["images"] += images
+                size = f"  # {steps:,} steps, {images:,} images"
+            lines.append(f"  {stage.command()}{size}\n")
+    lines.append(
+        "{stages:,} stages, {steps:,} steps of training, {images:,} images "
+        "seen.\n".format(**totals)
+    )
+    return "".join(lines)
+
+
+def stop_at_signals():
+    """Lets SIGINT and SIGTERM end the stage that runs, and then this run."""
+
+    def stop(number, _):
+        raise command_line.Stopped(
+            f"{signal.Signals(number).name} came; the same command goes on.",
+            128 + number,
+        )
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
+
+
+def _run_all(work, chosen, *, evaluate_test):
+    """Runs every arm that can be; names those that failed at the end."""
+    failed = []
+    for arm, seed in chosen:
+        try:
+            if not evaluate_test:
+                work.train(arm, seed)
+            elif not work.evaluate_test(arm, seed):
+                logging.warning("%s, seed %d: not trained.", arm.name, seed)
+        except runner.StageError as error:
+            logging.error("%s", error)
+            if error not in failed:
+                failed.append(error)
+    if failed:
+        raise ValueError(" ".join(map(str, failed)))
+
+
+def _report(flag_values, results_dir):
+    found = runner.read_results(results_dir)
+    content = results.summary(found, results.choose_split(found))
+    command = _command(flag_values)
+    sys.stdout.write(results.page(content, command))
+    if flag_values.report_path is not None:
+        results.write(content, flag_values.report_path, command)
+
+
+def _command(flag_values):
+    """Returns the command as typed, without the directories of a machine."""
+    words = [
+        f"--{name}={','.join(flag_values[name].value)}"
+        if name == "arms"
+        else f"--{name}"
+        for name in ("arms", "evaluate_test", "smoke")
+        if flag_values[name].value
+    ]
+    return " ".join(
+        ["python -m noisy_student.experiments", *map(shlex.quote, words)]
+    )
+
+
+if __name__ == "__main__":
+    command_line.run(main, define_flags)

@@ -1,0 +1,391 @@
+"""What is compared: arms, and the findings of the paper that they test.
+
+An arm trains one network for each seed. The seed chooses the labeled images and
+all random draws, so that arms of one seed differ in what is said here alone.
+The settings of `cifar10/teacher` and `cifar10/student` are in `presets.py`.
+"""
+
+import dataclasses
+from typing import Optional
+
+HIGHER, LOWER = "higher", "lower"
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """A statement of the paper about an arm and another one.
+
+    Attributes:
+        statement: What the paper says, in our words.
+        source: Where it says so.
+        expected: `HIGHER` or `LOWER`: where the accuracy of the arm is,
+            measured from that of the other one.
+        against: Name of the other arm.
+    """
+
+    statement: str
+    source: str
+    expected: str
+    against: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Arm:
+    """One way to train a network.
+
+    Attributes:
+        name: What it is called.
+        about: How it differs, in a few words.
+        preset: The recipe of `noisy_student.main`.
+        flags: {flag: value} that override the recipe.
+        teacher: The arm whose network labels its unlabeled images; None
+            without any.
+        online: Whether that network labels inside the training step.
+        selection: Which of the labels are kept, a key of
+            `protocol.Protocol.selections`.
+        start: The arm whose weights it starts from; None for random ones.
+        data: Which classes have labels, a key of `protocol.DATA`.
+        num_seeds: Seeds that it is trained with: 0, 1, ...
+        findings: What it tests.
+    """
+
+    name: str
+    about: str
+    preset: str
+    flags: dict = dataclasses.field(default_factory=dict)
+    teacher: Optional[str] = None
+    online: bool = False
+    selection: str = "balanced"
+    start: Optional[str] = None
+    data: str = "all_classes"
+    num_seeds: int = 3
+    findings: tuple = ()
+
+    @property
+    def needs(self):
+        """Tuple of the names of arms that it is made from or compared with."""
+        compared = [finding.against for finding in self.findings]
+        made_from = [n for n in (self.teacher, self.start) if n is not None]
+        return tuple(dict.fromkeys([*made_from, *compared]))
+
+
+_SMALL = {"width_coefficient": 0.1}
+_SEVEN = {"num_label_classes": 7}
+_TEACHER = "cifar10/teacher"
+_STUDENT = "cifar10/student"
+# Each is made of arms further up alone.
+_ARMS = (
+    Arm(
+        name="teacher",
+        about="supervised baseline: the labeled images alone, RandAugment",
+        preset=_TEACHER,
+        num_seeds=5,
+    ),
+    Arm(
+        name="noisy_student",
+        about="the same network, noised, on labeled and pseudo-labeled images",
+        preset=_STUDENT,
+        teacher="teacher",
+        num_seeds=5,
+        findings=(
+            Finding(
+                "A noisy student beats its supervised teacher.",
+                "Tables 2 and 6",
+                HIGHER,
+                "teacher",
+            ),
+        ),
+    ),
+    # Table 6: is noise the reason?
+    Arm(
+        name="without_augmentation",
+        about="no crop, flip and RandAugment on unlabeled images",
+        preset=_STUDENT,
+        flags={"unl_remove_aug": True},
+        teacher="teacher",
+        findings=(
+            Finding(
+                "Without augmentation of unlabeled images it is worse.",
+                "Table 6",
+                LOWER,
+                "noisy_student",
+            ),
+        ),
+    ),
+    Arm(
+        name="without_noise",
+        about="nor dropout and stochastic depth on unlabeled images",
+        preset=_STUDENT,
+        flags={
+            "unl_remove_aug": True,
+            "unl_dropout": False,
+            "unl_stochastic_depth": False,
+        },
+        teacher="teacher",
+        findings=(
+            Finding(
+                "Without any noise on unlabeled images it is worse.",
+                "Table 6",
+                LOWER,
+                "noisy_student",
+            ),
+        ),
+    ),
+    Arm(
+        name="noised_teacher",
+        about="the teacher labels augmented images, with its own noise",
+        preset=_STUDENT,
+        flags={"noise_teacher": True},
+        teacher="teacher",
+        online=True,
+        findings=(
+            Finding(
+                "A noised teacher makes a worse student.",
+                "Table 6",
+                LOWER,
+                "noisy_student",
+            ),
+        ),
+    ),
+    # Table 7: do iterations help, and a larger ratio?
+    Arm(
+        name="round_2",
+        about="the student teaches the next one",
+        preset=_STUDENT,
+        teacher="noisy_student",
+        findings=(
+            Finding(
+                "A second round is better than the first.",
+                "Table 7",
+                HIGHER,
+                "noisy_student",
+            ),
+        ),
+    ),
+    Arm(
+        name="round_3",
+        about="and that one a third",
+        preset=_STUDENT,
+        teacher="round_2",
+        findings=(
+            Finding(
+                "A third round is better than the second.",
+                "Table 7",
+                HIGHER,
+                "round_2",
+            ),
+        ),
+    ),
+    Arm(
+        name="ratio_1",
+        about="1 unlabeled image for each labeled one, not 3",
+        preset=_STUDENT,
+        flags={"unlabel_ratio": 1},
+        teacher="teacher",
+        findings=(
+            Finding(
+                "With 1 unlabeled image for each labeled one it is worse.",
+                "Table 7; Appendix A.2, study 7",
+                LOWER,
+                "noisy_student",
+            ),
+        ),
+    ),
+    Arm(
+        name="ratio_7",
+        about="7 unlabeled images for each labeled one, not 3",
+        preset=_STUDENT,
+        flags={"unlabel_ratio": 7},
+        teacher="teacher",
+        findings=(
+            Finding(
+                "With 7 unlabeled images for each labeled one it is better.",
+                "Table 7; Appendix A.2, study 7",
+                HIGHER,
+                "noisy_student",
+            ),
+        ),
+    ),
+    # Appendix A.2, study by study; 7, the ratio, is above.
+    Arm(
+        name="small_teacher",
+        about="a narrower network on the labeled images",
+        preset=_TEACHER,
+        flags=_SMALL,
+    ),
+    Arm(
+        name="student_of_small_teacher",
+        about="a student of the usual size that this one teaches",
+        preset=_STUDENT,
+        teacher="small_teacher",
+        findings=(
+            Finding(
+                "A smaller teacher makes a worse student.",
+                "Appendix A.2, study 1",
+                LOWER,
+                "noisy_student",
+            ),
+        ),
+    ),
+    Arm(
+        name="quarter_of_unlabeled",
+        about="a quarter of the unlabeled images",
+        preset=_STUDENT,
+        teacher="teacher",
+        selection="quarter",
+        findings=(
+            Finding(
+                "With a quarter of the unlabeled images it is worse.",
+                "Appendix A.2, study 2",
+                LOWER,
+                "noisy_student",
+            ),
+        ),
+    ),
+    Arm(
+        name="hard_labels",
+        about="hard pseudo labels, smoothed, in place of soft ones",
+        preset=_STUDENT,
+        flags={"teacher_softmax_temp": -1},
+        teacher="teacher",
+        findings=(
+            Finding(
+                "In domain hard labels make a student better than its teacher, "
+                "too.",
+                "Appendix A.2, study 3",
+                HIGHER,
+                "teacher",
+            ),
+        ),
+    ),
+    Arm(
+        name="out_of_domain_teacher",
+        about="labels of seven classes alone",
+        preset=_TEACHER,
+        flags=_SEVEN,
+        data="seven_classes",
+    ),
+    Arm(
+        name="out_of_domain_soft",
+        about="its student: unlabeled images of the other three, soft labels",
+        preset=_STUDENT,
+        flags=_SEVEN,
+        teacher="out_of_domain_teacher",
+        selection="out_of_domain",
+        data="seven_classes",
+    ),
+    Arm(
+        name="out_of_domain_hard",
+        about="the same with hard labels",
+        preset=_STUDENT,
+        flags={**_SEVEN, "teacher_softmax_temp": -1},
+        teacher="out_of_domain_teacher",
+        selection="out_of_domain",
+        data="seven_classes",
+        findings=(
+            Finding(
+                "Out of domain hard labels are worse than soft ones.",
+                "Appendix A.2, study 3",
+                LOWER,
+                "out_of_domain_soft",
+            ),
+        ),
+    ),
+    Arm(
+        name="small_student",
+        about="a student narrower than its teacher",
+        preset=_STUDENT,
+        flags=_SMALL,
+        teacher="teacher",
+        findings=(
+            Finding(
+                "A smaller student is worse.",
+                "Appendix A.2, study 4",
+                LOWER,
+                "noisy_student",
+            ),
+        ),
+    ),
+    Arm(
+        name="without_balancing",
+        about="every label of confidence 0.3 and more, once",
+        preset=_STUDENT,
+        teacher="teacher",
+        selection="unbalanced",
+        findings=(
+            Finding(
+                "Without balancing a small model is worse.",
+                "Appendix A.2, study 5",
+                LOWER,
+                "noisy_student",
+            ),
+        ),
+    ),
+    # Every batch has a labeled image; here one among many that are not.
+    Arm(
+        name="pretrained",
+        about="first pseudo-labeled images, but for one image in a batch",
+        preset="cifar10/pretrained",
+        teacher="teacher",
+    ),
+    Arm(
+        name="finetuned",
+        about="then the labeled images alone",
+        preset="cifar10/finetuned",
+        start="pretrained",
+        findings=(
+            Finding(
+                "Pretraining and finetuning is worse than joint training.",
+                "Appendix A.2, study 6",
+                LOWER,
+                "noisy_student",
+            ),
+        ),
+    ),
+    Arm(
+        name="from_teacher",
+        about="the student starts from the teacher's weights",
+        preset=_STUDENT,
+        teacher="teacher",
+        start="teacher",
+        findings=(
+            Finding(
+                "A student that starts from its teacher's weights is worse.",
+                "Appendix A.2, study 8",
+                LOWER,
+                "noisy_student",
+            ),
+        ),
+    ),
+)
+ARMS = {arm.name: arm for arm in _ARMS}
+HEADLINE = ("teacher", "noisy_student")
+
+
+def choose(names=(), num_seeds=None):
+    """Returns the list of (arm, seed) to run, those that others need first.
+
+    Args:
+        names: Names of arms; none for all.
+        num_seeds: Seeds of each of them; None takes the arms' own.
+
+    Returns:
+        List of (`Arm`, int), arm by arm; what a chosen arm is made from or
+        compared with is there, too, with the same seeds.
+
+    Raises:
+        ValueError: If there is no such arm.
+    """
+    if unknown := [name for name in names if name not in ARMS]:
+        raise ValueError(
+            f"--arms must be of {', '.join(ARMS)}. Received: {unknown[0]!r}."
+        )
+    wanted = {name: 0 for name in ARMS}
+    # From the last on, as each needs arms before it.
+    for arm in reversed(_ARMS):
+        if not names or arm.name in names:
+            own = arm.num_seeds if num_seeds is None else num_seeds
+            wanted[arm.name] = max(wanted[arm.name], own)
+        for name in arm.needs:
+            wanted[name] = max(wanted[name], wanted[arm.name])
+    return [(arm, seed) for arm in _ARMS for seed in range(wanted[arm.name])]

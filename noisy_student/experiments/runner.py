@@ -1,0 +1,262 @@
+"""Runs arms stage by stage, each command in a process of its own.
+
+A finished stage leaves `stages/<name>.json` in the work directory and is not
+run again; one that was cut short is started again and goes on by itself, as all
+commands of the project do. A trained arm leaves `<arm>-seed_<n>.json`, small
+enough to be kept for good.
+"""
+
+import contextlib
+import fcntl
+import os
+import subprocess
+import time
+
+from absl import logging
+
+from data_prep import files
+from noisy_student import run_dir
+from noisy_student.experiments import arms as arms_lib
+from noisy_student.experiments import stages as stages_lib
+
+_LONGEST_LINE = 500
+
+
+class StageError(ValueError):
+    """A stage failed; names its arm, its log and the last line of it."""
+
+
+@contextlib.contextmanager
+def locked(work_dir):
+    """Holds a work directory, and lets stages hold it: yields a descriptor.
+
+    A stage that outlives its runner keeps the lock, so that the next runner
+    waits for it and finds its work done, and does not start it a second time.
+    """
+    files.make_dirs(work_dir)
+    with open(os.path.join(work_dir, ".lock"), "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            logging.info(
+                "Waiting for another runner in %s, or for the stage that one "
+                "left behind.",
+                work_dir,
+            )
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield lock.fileno()
+
+
+class Runner:
+    """Runs stages and keeps what came of them.
+
+    Args:
+        planner: `stages.Planner`.
+        work_dir: Directory of everything that stages make.
+        results_dir: Directory of the results.
+        lock: Descriptor that stages inherit, from `locked`.
+    """
+
+    def __init__(self, planner, work_dir, results_dir, lock):
+        self._planner = planner
+        self._work_dir = work_dir
+        self._results_dir = results_dir
+        self._lock = lock
+        self._failed = {}
+
+    def train(self, arm, seed):
+        """Trains an arm, unless its result is there.
+
+        Args:
+            arm: `arms.Arm`.
+            seed: int.
+
+        Raises:
+            StageError: If a stage fails.
+            ValueError: If the result, or a stage, was made with other settings;
+                the difference is shown.
+        """
+        path = result_path(self._results_dir, arm, seed)
+        if files.exists(path):
+            self._check_result(path, files.read_json(path), arm, seed)
+            return
+        plan = self._planner.plan(arm, seed)
+        seconds = {stage.name: self.run(stage, arm, seed) for stage in plan}
+        train = self._planner.train(arm, seed)
+        report = run_dir.read_report(
+            os.path.join(self._work_dir, stages_lib.model_dir(arm, seed))
+        )
+        settings = train.train_config()
+        result = {
+            "arm": arm.name,
+            "seed": seed,
+            "evaluations": {stages_lib.DEV: _figures(report, "eval/")},
+            "train_steps": settings.train_steps,
+            "images_per_step": images_per_step(settings),
+            "train_seconds": seconds[train.name],
+            **self._made_by(arm, seed),
+            "made_with": report["made_with"],
+        }
+        files.write_json(path, result)
+        logging.info(
+            "%s, seed %d: %.2f %% on %s.",
+            arm.name,
+            seed,
+            100 * result["evaluations"][stages_lib.DEV]["top_1"],
+            stages_lib.DEV,
+        )
+
+    def evaluate_test(self, arm, seed):
+        """Evaluates a trained arm on the test images, once.
+
+        Args:
+            arm: `arms.Arm`.
+            seed: int.
+
+        Returns:
+            Whether the arm is trained.
+
+        Raises:
+            As `train`.
+        """
+        path = result_path(self._results_dir, arm, seed)
+        if not files.exists(path):
+            return False
+        result = files.read_json(path)
+        self._check_result(path, result, arm, seed)
+        if stages_lib.TEST in result["evaluations"]:
+            return True
+        plan = self._planner.test_plan(arm, seed)
+        for stage in plan:
+            self.run(stage, arm, seed)
+        folder = stages_lib.test_dir(arm, seed)
+        report = files.read_json(
+            os.path.join(self._work_dir, folder, "eval.json")
+        )
+        result["evaluations"][stages_lib.TEST] = _figures(
+            report, f"{stages_lib.TEST}/"
+        )
+        result["test_commands"] = [stage.command() for stage in plan]
+        files.write_json(path, result)
+        return True
+
+    def run(self, stage, arm, seed):
+        """Runs a stage unless it is finished; returns the seconds it took.
+
+        Args:
+            stage: `stages.Stage`.
+            arm: `arms.Arm` that needs it, for messages.
+            seed: int, likewise.
+
+        Raises:
+            As `train`.
+        """
+        if stage.name in self._failed:
+            raise self._failed[stage.name]
+        stamp_path = os.path.join(
+            self._work_dir, "stages", f"{stage.name}.json"
+        )
+        if files.exists(stamp_path):
+            stamp = files.read_json(stamp_path)
+            _check_same(stamp_path, stamp, stage.settings())
+            return stamp["seconds"]
+        log_path = os.path.join(self._work_dir, "logs", f"{stage.name}.log")
+        logging.info("%s, seed %d: %s.", arm.name, seed, stage.name)
+        started = time.monotonic()
+        status = self._call(stage, log_path)
+        if status:
+            error = StageError(
+                f"{arm.name}, seed {seed}: stage {stage.name} ended with "
+                f"status {status}; {log_path} ends in: {_last_line(log_path)}"
+            )
+            self._failed[stage.name] = error
+            raise error
+        seconds = round(time.monotonic() - started, 1)
+        files.write_json(stamp_path, {"seconds": seconds, **stage.settings()})
+        return seconds
+
+    def _made_by(self, arm, seed):
+        """Returns what a result depends on."""
+        plan = self._planner.plan(arm, seed)
+        return {
+            "commands": [stage.command() for stage in plan],
+            "config": self._planner.train(arm, seed).settings()["config"],
+        }
+
+    def _check_result(self, path, result, arm, seed):
+        _check_same(path, result, self._made_by(arm, seed))
+
+    def _call(self, stage, log_path):
+        """Runs the command to its end and returns its status."""
+        files.make_dirs(os.path.dirname(log_path))
+        argv = stage.argv(
+            work_dir=self._work_dir, data_dir=self._planner.data_dir
+        )
+        with open(log_path, "ab") as log:
+            # In a session of its own: an interrupt of the terminal reaches it
+            # once, through us.
+            process = subprocess.Popen(
+                argv,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                pass_fds=(self._lock,),
+                start_new_session=True,
+            )
+            try:
+                return process.wait()
+            except BaseException:
+                # Training saves what it has, and goes on from there.
+                process.terminate()
+                process.wait()
+                raise
+
+
+def result_path(results_dir, arm, seed):
+    """Returns the path of what came of an arm with a seed."""
+    return os.path.join(results_dir, f"{arm.name}-seed_{seed}.json")
+
+
+def read_results(results_dir):
+    """Returns {arm's name: {seed: result}} of what is there, arms in order."""
+    results = {}
+    names = files.list_names(results_dir)
+    found = [
+        files.read_json(os.path.join(results_dir, name))
+        for name in names
+        if name.endswith(".json")
+    ]
+    for name in arms_lib.ARMS:
+        own = {r["seed"]: r for r in found if r.get("arm") == name}
+        if own:
+            results[name] = dict(sorted(own.items()))
+    return results
+
+
+def images_per_step(settings):
+    """Returns the images, labeled and not, of a step of a `TrainConfig`."""
+    unlabeled = settings.step.unlabeled_batch_size(settings.batch_size)
+    return settings.batch_size + unlabeled
+
+
+def _figures(report, prefix):
+    """Returns top_1, loss and num_images of a report."""
+    return {
+        name: report[prefix + name] for name in ("top_1", "loss", "num_images")
+    }
+
+
+def _check_same(path, before, now):
+    """Raises a ValueError if what is in a file differs from values of now."""
+    before = {name: before.get(name) for name in now}
+    if difference := files.describe_difference(before, now):
+        raise ValueError(
+            f"{path!r} was made with other settings: {difference}. Use another "
+            "--work_dir, or delete it and what it was made from."
+        )
+
+
+def _last_line(path):
+    with open(path, errors="replace") as log:
+        lines = [line.strip() for line in log if line.strip()]
+    return lines[-1][:_LONGEST_LINE] if lines else "nothing"

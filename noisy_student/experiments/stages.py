@@ -1,0 +1,299 @@
+"""From an arm and a seed to the commands that make it, each a stage.
+
+A stage is one public command with its flags. Paths in them begin with
+`{work_dir}` or `{data_dir}`, so that the commands of two machines are equal.
+What arms share, images, teachers and labels, is one stage with one name.
+"""
+
+import dataclasses
+import functools
+import importlib
+import shlex
+import sys
+
+from absl import flags
+
+from noisy_student import config as config_lib
+from noisy_student import flags as flags_lib
+from noisy_student.experiments import arms
+from noisy_student.experiments import protocol as protocol_lib
+
+DEV, TEST = "dev", "test"
+_TFDS = "tfds:"
+_IMAGES = "{work_dir}/images"
+_NUM_CLASSES = 10
+_TASK = "cifar10"
+_EVAL_BATCH_SIZE = 500
+# Evaluated at its end alone.
+_NEVER = 10**9
+# Between the seeds of a teacher and its student, which shall not begin alike.
+_GENERATION_STRIDE = 1000003
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """One command.
+
+    Attributes:
+        name: Tells it apart, such as "seed_0/teacher/train".
+        module: What `python -m` runs.
+        flags: {flag: value}.
+    """
+
+    name: str
+    module: str
+    flags: dict
+
+    def words(self, **directories):
+        """Returns the arguments behind `python`.
+
+        Args:
+            **directories: `work_dir` and `data_dir`; without them their places
+                are left in.
+        """
+        words = ["-m", self.module]
+        for name, value in self.flags.items():
+            text = _format(value)
+            for place, directory in directories.items():
+                text = text.replace("{" + place + "}", directory)
+            words.append(f"--{name}={text}")
+        return words
+
+    def command(self, **directories):
+        """Returns the command for a shell, as `words`."""
+        words = self.words(**directories)
+        return "python " + " ".join(map(shlex.quote, words))
+
+    def argv(self, **directories):
+        """Returns the command for a new process, as `words`."""
+        return [sys.executable, *self.words(**directories)]
+
+    def settings(self):
+        """Returns all that it depends on as JSON values, presets included."""
+        config = self.train_config()
+        return {
+            "command": self.command(),
+            "config": config and config_lib.to_dict(config),
+        }
+
+    def train_config(self):
+        """Returns the `TrainConfig` of a stage that trains, else None.
+
+        Raises:
+            ValueError: If a flag or its value does not exist.
+        """
+        parsed = self.parse()
+        if self.flags.get("mode") != "train_and_eval":
+            return None
+        return flags_lib.config_from_flags(parsed).train
+
+    def parse(self):
+        """Returns the parsed `FlagValues`; ValueError as `train_config`."""
+        flag_values = flags.FlagValues()
+        module = importlib.import_module(self.module)
+        # Those of `noisy_student.main` have a module of their own.
+        define_flags = getattr(module, "define_flags", flags_lib.define_flags)
+        define_flags(flag_values)
+        try:
+            flag_values([self.module, *self.words()[2:]])
+        except flags.Error as error:
+            raise ValueError(f"{self.name}: {error}") from error
+        return flag_values
+
+
+def _format(value):
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, (list, tuple)):
+        return ",".join(value)
+    return str(value)
+
+
+@dataclasses.dataclass(frozen=True)
+class Planner:
+    """Which stages make an arm.
+
+    Attributes:
+        data_dir: A folder with the image folders `train` and `test`, or
+            `tfds:NAME` of a prepared TensorFlow data set.
+        protocol: `protocol.Protocol`.
+    """
+
+    data_dir: str
+    protocol: protocol_lib.Protocol
+
+    def plan(self, arm, seed):
+        """Returns the list of `Stage`s that train an arm, in their order."""
+        # Those of one name are one stage, that arms share.
+        return list({s.name: s for s in self._stages(arm, seed)}.values())
+
+    def _stages(self, arm, seed):
+        yield self._images("train")
+        yield self._division(arm, seed)
+        for name in (arm.teacher, arm.start):
+            if name is not None:
+                yield from self._stages(arms.ARMS[name], seed)
+        if arm.teacher is not None:
+            teacher = arms.ARMS[arm.teacher]
+            yield self._labels(teacher, seed)
+            yield self._selection(teacher, arm.selection, seed)
+        yield self.train(arm, seed)
+
+    def test_plan(self, arm, seed):
+        """Returns the list of `Stage`s that evaluate it on test images."""
+        stages = [self._images(TEST)]
+        if protocol_lib.DATA[arm.data]:
+            stages.append(self._test_division(arm))
+        return [*stages, self._evaluation(arm, seed)]
+
+    def _images(self, split):
+        flags_of_source = {"input_dir": f"{{data_dir}}/{split}"}
+        module = "data_prep.image_folder"
+        if is_tfds(self.data_dir):
+            flags_of_source = {"name": self.data_dir[len(_TFDS) :]}
+            module = "data_prep.tfds_dataset"
+        return _stage(
+            f"images/{split}",
+            module,
+            **flags_of_source,
+            split=split,
+            output_dir=f"{_IMAGES}/{split}",
+            num_shards=self.protocol.num_shards,
+        )
+
+    def _division(self, arm, seed):
+        return _stage(
+            f"{_division_dir(arm, seed)}/divide",
+            "data_prep.divide",
+            input_dir=f"{_IMAGES}/train",
+            output_dir=f"{{work_dir}}/{_division_dir(arm, seed)}",
+            num_labeled=self.protocol.num_labeled,
+            dev_size=self.protocol.dev_size,
+            seed=seed,
+            **protocol_lib.DATA[arm.data],
+        )
+
+    def _test_division(self, arm):
+        return _stage(
+            f"images/{arm.data}/divide",
+            "data_prep.divide",
+            input_dir=f"{_IMAGES}/{TEST}",
+            split=TEST,
+            labeled_split=TEST,
+            output_dir=f"{_IMAGES}/{arm.data}",
+            **protocol_lib.DATA[arm.data],
+        )
+
+    def train(self, arm, seed):
+        """Returns the `Stage` that trains an arm."""
+        settings = {"preset": arm.preset, "seed": _train_seed(arm, seed)}
+        if arm.teacher is not None:
+            folder = _selection_dir(arm.teacher, arm.selection, seed)
+            settings["unlabel_data_dir"] = f"{{work_dir}}/{folder}/data"
+        if arm.online:
+            settings["teacher_model_name"] = "efficientnet-b0"
+            settings["teacher_model_path"] = _model_dir(arm.teacher, seed)
+        if arm.start is not None:
+            settings["init_model"] = True
+            settings["init_model_path"] = _model_dir(arm.start, seed)
+        return _stage(
+            f"seed_{seed}/{arm.name}/train",
+            "noisy_student.main",
+            mode="train_and_eval",
+            **settings,
+            label_data_dir=f"{{work_dir}}/{_division_dir(arm, seed)}",
+            eval_split=DEV,
+            model_dir=_model_dir(arm.name, seed),
+            steps_per_eval=_NEVER,
+            **{**arm.flags, **self.protocol.train_flags},
+        )
+
+    def _labels(self, teacher, seed):
+        return _stage(
+            f"seed_{seed}/{teacher.name}/label",
+            "noisy_student.main",
+            mode="predict",
+            checkpoint=_model_dir(teacher.name, seed),
+            task_name=_TASK,
+            unlabel_data_dir=f"{{work_dir}}/{_division_dir(teacher, seed)}",
+            file_prefix="unlabeled",
+            output_dir=f"{{work_dir}}/seed_{seed}/{teacher.name}/labels",
+            eval_batch_size=_EVAL_BATCH_SIZE,
+        )
+
+    def _selection(self, teacher, selection, seed):
+        folder = _selection_dir(teacher.name, selection, seed)
+        return _stage(
+            f"{folder}/filter",
+            "data_prep.filter_unlabel",
+            input_dir=f"{{work_dir}}/{_division_dir(teacher, seed)}",
+            file_prefix="unlabeled",
+            prediction_dir=f"{{work_dir}}/seed_{seed}/{teacher.name}/labels",
+            output_dir=f"{{work_dir}}/{folder}",
+            num_label_classes=_num_classes(teacher),
+            **self.protocol.selections[selection],
+        )
+
+    def _evaluation(self, arm, seed):
+        folder = arm.data if protocol_lib.DATA[arm.data] else TEST
+        return _stage(
+            f"seed_{seed}/{arm.name}/test",
+            "noisy_student.main",
+            mode="eval",
+            checkpoint=_model_dir(arm.name, seed),
+            task_name=_TASK,
+            label_data_dir=f"{_IMAGES}/{folder}",
+            eval_split=TEST,
+            eval_batch_size=_EVAL_BATCH_SIZE,
+            output_dir=f"{{work_dir}}/{test_dir(arm, seed)}",
+        )
+
+
+def is_tfds(data_dir):
+    """Returns whether images come from a prepared TensorFlow data set."""
+    return data_dir.startswith(_TFDS)
+
+
+def model_dir(arm, seed):
+    """Returns the run directory of an arm, below the work directory."""
+    return f"seed_{seed}/{arm.name}/model"
+
+
+def test_dir(arm, seed):
+    """Returns where its figures on test images go, likewise."""
+    return f"seed_{seed}/{arm.name}/test"
+
+
+def _model_dir(name, seed):
+    return f"{{work_dir}}/{model_dir(arms.ARMS[name], seed)}"
+
+
+def _selection_dir(teacher, selection, seed):
+    return f"seed_{seed}/{teacher}/{selection}"
+
+
+def _division_dir(arm, seed):
+    return f"seed_{seed}/data/{arm.data}"
+
+
+def _num_classes(arm):
+    return (
+        len(protocol_lib.DATA[arm.data].get("labeled_classes", ()))
+        or _NUM_CLASSES
+    )
+
+
+def _train_seed(arm, seed):
+    return seed + _GENERATION_STRIDE * _generation(arm.name)
+
+
+@functools.cache
+def _generation(name):
+    """Returns how many networks come one after the other before this one."""
+    arm = arms.ARMS[name]
+    before = [n for n in (arm.teacher, arm.start) if n is not None]
+    return max((1 + _generation(n) for n in before), default=0)
+
+
+def _stage(name, module, /, **stage_flags):
+    return Stage(name, module, stage_flags)

@@ -1,0 +1,122 @@
+"""Tests of the command `python -m noisy_student.experiments`."""
+
+import json
+
+import pytest
+from absl import flags
+
+from noisy_student.experiments import __main__ as command
+from noisy_student.experiments import arms, runner
+from tests.noisy_student.experiments import test_findings
+
+
+@pytest.fixture
+def data_dir(tmp_path):
+    for split in ("train", "test"):
+        (tmp_path / "data" / split).mkdir(parents=True)
+    return tmp_path / "data"
+
+
+def run(*arguments):
+    flag_values = flags.FlagValues()
+    command.define_flags(flag_values)
+    flag_values(["experiments", *map(str, arguments)])
+    command.main(flag_values)
+
+
+def test_a_dry_run_lists_stages_steps_and_images(data_dir, tmp_path, capsys):
+    run(
+        f"--data_dir={data_dir}",
+        f"--work_dir={tmp_path}/work",
+        "--arms=noisy_student",
+        "--seeds=1",
+        "--dry_run",
+        "--smoke",
+    )
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("teacher, seed 0: ")
+    trained = [line for line in lines if "--mode=train_and_eval" in line]
+    assert [line.split("  # ")[1] for line in trained] == [
+        "2 steps, 8 images",
+        "2 steps, 32 images",
+    ]
+    assert lines[-1] == ("6 stages, 4 steps of training, 40 images seen.")
+    assert not (tmp_path / "work").exists()
+
+
+def test_all_arms_can_be_planned(data_dir, tmp_path, capsys):
+    run(
+        f"--data_dir={data_dir}",
+        f"--work_dir={tmp_path}",
+        "--arms=all",
+        "--dry_run",
+    )
+    text = capsys.readouterr().out
+    for arm, seed in arms.choose():
+        assert f"{arm.name}, seed {seed}: " in text
+
+
+def test_the_last_step_can_be_planned_too(data_dir, tmp_path, capsys):
+    run(
+        f"--data_dir={data_dir}",
+        f"--work_dir={tmp_path}",
+        "--arms=teacher",
+        "--evaluate_test",
+        "--dry_run",
+    )
+    text = capsys.readouterr().out
+    assert text.count("--mode=eval") == 5
+    assert "--mode=train_and_eval" not in text
+    assert text.endswith("6 stages, 0 steps of training, 0 images seen.\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--work_dir=w"], "--data_dir and --work_dir are needed"),
+        (["--data_dir=tfds:cifar10"], "--work_dir is needed"),
+        (["--work_dir=w", "--data_dir=nowhere"], "nowhere: no folder 'train'"),
+        (
+            ["--work_dir=w", "--data_dir=tfds:cifar10", "--arms=cow"],
+            "--arms must be of .*'cow'",
+        ),
+        (["--work_dir=w", "--report_path=page"], "must end in .md"),
+    ],
+)
+def test_what_a_user_can_get_wrong_is_said_at_once(arguments, message):
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        run(*arguments)
+
+
+def test_a_page_of_given_results_needs_no_data(tmp_path, capsys):
+    found = test_findings.results(teacher=[0.5, 0.6], noisy_student=[0.6, 0.7])
+    for name, by_seed in found.items():
+        for seed, result in by_seed.items():
+            path = tmp_path / "given" / f"{name}-seed_{seed}.json"
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(json.dumps(result))
+    page = tmp_path / "results.md"
+    run(
+        "--only_report",
+        f"--results_dir={tmp_path}/given",
+        f"--report_path={page}",
+    )
+    assert page.read_text() in capsys.readouterr().out
+    assert "**reproduced**" in page.read_text()
+
+
+def test_arms_that_failed_are_named_after_the_others_ran(tmp_path):
+    class Work:
+        def __init__(self):
+            self.trained = []
+
+        def train(self, arm, seed):
+            self.trained.append(arm.name)
+            if arm.name == "teacher":
+                raise runner.StageError("teacher failed; see log.")
+
+    work = Work()
+    chosen = [(arms.ARMS[n], 0) for n in ("teacher", "small_teacher")]
+    with pytest.raises(ValueError, match="teacher failed; see log."):
+        command._run_all(work, chosen, evaluate_test=False)
+    assert work.trained == ["teacher", "small_teacher"]

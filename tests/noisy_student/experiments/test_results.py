@@ -1,0 +1,63 @@
+"""Tests of the page of results."""
+
+import json
+
+from noisy_student.experiments import arms, results
+from tests.noisy_student.experiments import test_findings
+
+FOUND = test_findings.results(
+    teacher=[0.5, 0.6, 0.4], noisy_student=[0.53, 0.631, 0.429]
+)
+
+
+def row(page, start):
+    """Returns the cells of the only row that begins so."""
+    (line,) = [x for x in page.splitlines() if x.startswith(f"| {start}")]
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def test_the_page_has_a_row_for_every_finding_and_arm():
+    page = results.page(results.summary(FOUND, "dev"), "the command")
+    assert "Written by `the command`" in page
+    assert "`dev`" in page and "test images" not in page
+    assert row(page, "A noisy student beats") == [
+        "A noisy student beats its supervised teacher.",
+        "Tables 2 and 6",
+        "`noisy_student` - `teacher`",
+        "3",
+        "+3.00",
+        "+2.75 to +3.25",
+        "**reproduced**",
+    ]
+    assert row(page, "A second round")[-4:] == ["0", "-", "-", "**not run**"]
+    assert row(page, "`teacher`")[2:] == [
+        "50.00, 60.00, 40.00",
+        "50.00",
+        "10",
+        "2,000",
+    ]
+    for name in arms.ARMS:
+        assert len(row(page, f"`{name}`")) == 6
+
+
+def test_figures_of_test_images_are_shown_where_there_are_any():
+    assert results.choose_split(FOUND) == "dev"
+    tested = test_findings.results("test", teacher=[0.5])
+    assert results.choose_split(tested) == "test"
+    page = results.page(results.summary(tested, "test"), "it")
+    assert "the test images, evaluated once" in page
+
+
+def test_page_json_and_chart_are_written(tmp_path):
+    content = results.summary(FOUND, "dev")
+    results.write(content, str(tmp_path / "results.md"), "it")
+    assert json.loads((tmp_path / "results.json").read_text()) == content
+    assert (tmp_path / "results.md").read_text() == results.page(content, "it")
+    chart = tmp_path / "images" / "findings.png"
+    assert chart.read_bytes().startswith(b"\x89PNG")
+
+
+def test_nothing_to_compare_gives_no_chart(tmp_path):
+    content = results.summary(test_findings.results(teacher=[0.5]), "dev")
+    results.write(content, str(tmp_path / "results.md"), "it")
+    assert not (tmp_path / "images").exists()
