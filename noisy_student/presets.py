@@ -206,6 +206,7 @@ PRESETS = {
     },
     "cifar10/fixres": {
         **_without(_CIFAR10, _NETWORK_AND_NOISE),
+        "train_steps": _CIFAR10_STUDENT["train_steps"],
         "input_image_size": 48,
         "fix_layer_num": _CIFAR10_FIXED_BLOCKS,
     },

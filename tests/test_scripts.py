@@ -394,22 +394,6 @@ def test_the_reproduction_says_which_folders_it_needs(tmp_path):
     assert "must have the folders train and test" in result.stderr
 
 
-def test_the_reproduction_plans_the_pair_or_all_arms(tmp_path):
-    for extra, arms in (("", []), ("--all", ["--arms=all"])):
-        result = bash(
-            f"scripts/cifar10/reproduce.sh --work_dir='{tmp_path}' --dry_run "
-            + extra,
-            **echoing_python(tmp_path),
-        )
-        assert result.stdout.split() == [
-            "noisy_student.experiments",
-            *arms,
-            "--data_dir=tfds:cifar10",
-            f"--work_dir={tmp_path}",
-            "--dry_run",
-        ]
-
-
 @pytest.mark.long
 def test_the_reproduction_runs_at_a_tiny_size(tmp_path):
     rng = np.random.default_rng(0)

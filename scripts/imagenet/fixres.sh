@@ -28,6 +28,5 @@ absolute init_model_path label_data_dir model_dir
 
 prepare plots
 run_last noisy_student.main --mode=fixres_finetune \
-  --preset=imagenet/l2_noisy_student_last --init_model \
-  --init_model_path="$init_model_path" --input_image_size=800 \
+  --preset=imagenet/l2_fixres --init_model_path="$init_model_path" \
   --label_data_dir="$label_data_dir" --model_dir="$model_dir"
