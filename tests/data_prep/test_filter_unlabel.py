@@ -157,7 +157,7 @@ def _fail_in_shard(monkeypatch, module, name, number):
         (counting, "read_columns", 3),
         (balancing, "choose", 1),
         (filter_report, "write_thresholds", 1),
-        (records, "pseudo_labeled_example", 100),
+        (records, "labeled_by_prediction", 100),
         (spill.Spills, "write", 3),
         (filter_report, "write_shard_stats", 2),
         (shards, "write_manifest", 1),

@@ -14,8 +14,8 @@ import efficientnet
 
 IMAGE_SIZE = 64
 FAST = ("b0",)
-SLOW = ("b4",)
-LONG = ("b1", "b2", "b3", "b5", "b6", "b7")
+SLOW = ("b1",)
+LONG = ("b2", "b3", "b4", "b5", "b6", "b7")
 
 
 def random_value(generator, variable):

@@ -94,6 +94,7 @@ def test_each_replica_has_moving_statistics_of_its_own(strategy, trained):
     )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
 def test_xla_compiles_a_training_step(policy):
     tf.keras.mixed_precision.set_global_policy(policy)

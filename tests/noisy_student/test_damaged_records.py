@@ -387,7 +387,6 @@ def test_the_summary_is_logged(mixed, caplog):
 
 
 def test_training_ends_with_the_error_of_its_input(tmp_path):
-    fixtures.write_labeled(tmp_path, "train", 8, num_shards=1)
     with tf.io.TFRecordWriter(str(tmp_path / "train-00000-of-00001")) as out:
         for i in range(8):
             data = fixtures.image_bytes(i % 3, i) if i else b""

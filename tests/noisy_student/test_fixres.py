@@ -26,6 +26,8 @@ from noisy_student import config as config_lib
 from noisy_student import flags as flags_lib
 from tests.noisy_student import fixtures, networks
 
+pytestmark = pytest.mark.slow
+
 MODE = "--mode=fixres_finetune"
 SCHEDULE = [
     "--task_name=custom",
@@ -259,6 +261,7 @@ def test_it_starts_from_averages_or_from_raw_weights(
     assert report["fixres"]["use_ema"] is use_ema
 
 
+@pytest.mark.long
 def kill_at(monkeypatch, owner, name, *, call):
     """Ends the process, as it were, after the given call of a function."""
     function = getattr(owner, name)
@@ -345,7 +348,7 @@ def test_the_rates_are_the_last_ones_of_the_whole_schedule(options, steps):
     whole = parsed(
         *images, f"--train_ratio={ratio}", "--fix_layer_num=-1"
     ).train
-    assert whole.train_steps == 1500 * ratio
+    assert whole.train_steps == 1200 * ratio
     assert tail.train_steps == steps
     np.testing.assert_allclose(rates(tail), rates(whole)[-steps:], rtol=1e-6)
 
@@ -486,7 +489,7 @@ def test_flags_that_contradict_the_mode_are_named(options, message):
 def test_a_schedule_shorter_than_its_tail_is_refused():
     with pytest.raises(
         ValueError,
-        match="--fixres_epochs=31 takes 1550 steps, more .* 1500 by --train",
+        match="--fixres_epochs=31 takes 1550 steps, more .* 1200 by --train",
     ):
         with_tail(
             "--preset=cifar10/fixres",

@@ -131,7 +131,7 @@ def counted_multiply_adds(network, image_size):
         B0,
         TINY,
         SMALL_IMAGE,
-        pytest.param(published("efficientnet-b3"), marks=pytest.mark.slow),
+        pytest.param(published("efficientnet-b3"), marks=pytest.mark.long),
     ],
     ids=["b0", "tiny", "small_image", "b3"],
 )

@@ -55,6 +55,7 @@ def lines(model_dir):
     return list(map(json.dumps, fixtures.untimed_lines(model_dir)))
 
 
+@pytest.mark.long
 def last_weights(model_dir, step):
     """Returns the bytes of a checkpoint's values."""
     name = f"model.ckpt-{step}.data-00000-of-00001"

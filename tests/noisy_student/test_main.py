@@ -78,7 +78,7 @@ def test_a_finished_run_is_not_trained_again(trained):
     assert "eval/top_1" in run_dir.read_report(str(model_dir))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_what_train_finished_train_and_eval_evaluates(trained, tmp_path):
     data_dir, model_dir = trained
     paths = [f"--label_data_dir={data_dir}", f"--model_dir={tmp_path}"]
@@ -238,6 +238,8 @@ def test_a_released_checkpoint_is_evaluated_and_fine_tuned(trained, tmp_path):
         assert np.array_equal(1.25 * old, new) == is_frozen, name
 
 
+@pytest.mark.long
+@pytest.mark.long
 def test_the_tail_of_a_schedule_tunes_all_but_the_first_layers(
     trained, tmp_path
 ):
@@ -307,7 +309,7 @@ def test_a_released_checkpoint_runs_on_several_devices(trained, tmp_path):
     assert figures[1] == pytest.approx(figures[0], rel=1e-5)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_raw_weights_are_trained_from_on_request(trained, tmp_path):
     data_dir, _ = trained
     model = models.build(fixtures.MODEL)

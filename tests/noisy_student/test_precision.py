@@ -16,6 +16,7 @@ def float32_afterwards():
     tf.keras.mixed_precision.set_global_policy("float32")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("asked", "on_tpu", "policy"),
     [
