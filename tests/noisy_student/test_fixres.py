@@ -261,7 +261,6 @@ def test_it_starts_from_averages_or_from_raw_weights(
     assert report["fixres"]["use_ema"] is use_ema
 
 
-@pytest.mark.long
 def kill_at(monkeypatch, owner, name, *, call):
     """Ends the process, as it were, after the given call of a function."""
     function = getattr(owner, name)
@@ -277,6 +276,7 @@ def kill_at(monkeypatch, owner, name, *, call):
     monkeypatch.setattr(owner, name, replaced)
 
 
+@pytest.mark.long
 def test_a_killed_run_goes_on_and_ends_the_same(
     trained, tuned, tmp_path, monkeypatch
 ):

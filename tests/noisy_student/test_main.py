@@ -239,7 +239,6 @@ def test_a_released_checkpoint_is_evaluated_and_fine_tuned(trained, tmp_path):
 
 
 @pytest.mark.long
-@pytest.mark.long
 def test_the_tail_of_a_schedule_tunes_all_but_the_first_layers(
     trained, tmp_path
 ):
@@ -273,6 +272,7 @@ def test_the_tail_of_a_schedule_tunes_all_but_the_first_layers(
     assert changed == {"blocks_6", "head", "head/dense"}
 
 
+@pytest.mark.long
 def test_a_released_checkpoint_runs_on_several_devices(trained, tmp_path):
     data_dir, _ = trained
     prefix = str(tmp_path / "model.ckpt")

@@ -16,7 +16,6 @@ def float32_afterwards():
     tf.keras.mixed_precision.set_global_policy("float32")
 
 
-@pytest.mark.long
 @pytest.mark.parametrize(
     ("asked", "on_tpu", "policy"),
     [
@@ -40,6 +39,7 @@ def test_the_hardware_decides_unless_the_user_does(asked, on_tpu, policy):
     assert {w.dtype for w in network.weights} == {tf.float32}
 
 
+@pytest.mark.long
 def test_a_run_trains_and_evaluates_in_the_precision_asked_for(
     tmp_path, monkeypatch
 ):
