@@ -130,7 +130,7 @@ def test_classes_other_than_the_teachers_are_refused_first(teacher, tmp_path):
 
 def test_labels_are_stored_as_the_flags_say(teacher, tmp_path, caplog):
     fixtures.write_unlabeled(str(tmp_path / "in"), "train", 2, num_shards=1)
-    caplog.set_level("INFO")
+    caplog.set_level("INFO", logger="absl")
     run(
         f"--input_dir={tmp_path / 'in'}",
         f"--output_dir={tmp_path / 'out'}",

@@ -256,7 +256,7 @@ def test_training_batches_hold_what_was_stored_in_part(settings, tmp_path):
 
 
 def test_the_size_is_logged_before_anything_is_labeled(settings, caplog):
-    with caplog.at_level(logging.INFO):
+    with caplog.at_level(logging.INFO, logger="absl"):
         run(settings, storage=STORAGES["topk"])
     lines = [record.getMessage() for record in caplog.records]
     (size,) = (i for i, line in enumerate(lines) if "stored as topk" in line)
