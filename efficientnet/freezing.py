@@ -4,8 +4,11 @@ import dataclasses
 
 import tensorflow as tf
 
+from efficientnet.keras_version import require_keras_2
 from efficientnet.layers import MBConv
 from efficientnet.normalization import BatchNorm
+
+require_keras_2()
 
 
 @dataclasses.dataclass(frozen=True)
