@@ -26,6 +26,8 @@ from tests.test_scripts import (
     fake_python,
 )
 
+pytestmark = pytest.mark.slow
+
 _LABELED = "--label_data_dir=imagenet"
 _UNLABELED = "--unlabel_data_dir=gs://mine/jft"
 _SEMICOLONS = "--unlabel_data_dir=one;/two"

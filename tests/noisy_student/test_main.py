@@ -15,6 +15,8 @@ from noisy_student import labeled_images, models, run_dir
 from tests.noisy_student import fixtures
 from tests.noisy_student.fixtures import run_main
 
+pytestmark = pytest.mark.slow
+
 TINY = [
     "--task_name=custom",
     "--num_label_classes=3",
@@ -109,7 +111,6 @@ def test_eval_reports_what_training_measured(trained, monkeypatch):
     assert "validation/num_images: 7" in lines
 
 
-@pytest.mark.slow
 def test_eval_follows_a_run_whose_archive_is_its_best(trained):
     data_dir, model_dir = trained
     paths = [f"--label_data_dir={data_dir}", f"--model_dir={model_dir}"]
