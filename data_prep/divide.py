@@ -221,9 +221,11 @@ def _write_split(config, name, paths, keys, labels):
         num_classes=None if labels is None else len(labels),
         class_names=None if labels is None else [names[i - 1] for i in labels],
     )
-    meter = progress.Progress(f"{name} shards", total=len(paths))
-    meter.advance(len(paths) - len(writer.pending))
-    for number in writer.pending:
+    pending = writer.pending
+    meter = progress.Progress(
+        f"{name} shards", total=len(paths), done=len(paths) - len(pending)
+    )
+    for number in pending:
         with writer.open_shard(number) as shard:
             _write_shard(shard, paths[number], keys, labels)
         meter.advance()

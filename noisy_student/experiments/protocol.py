@@ -2,6 +2,8 @@
 
 import dataclasses
 
+from data_prep import cifar10
+
 
 @dataclasses.dataclass(frozen=True)
 class Protocol:
@@ -68,15 +70,7 @@ SMOKE = Protocol(
 DATA = {
     "all_classes": {},
     "seven_classes": {
-        "labeled_classes": [
-            "airplane",
-            "automobile",
-            "bird",
-            "cat",
-            "deer",
-            "dog",
-            "frog",
-        ],
-        "unlabeled_classes": ["horse", "ship", "truck"],
+        "labeled_classes": cifar10.CLASS_NAMES[:7],
+        "unlabeled_classes": cifar10.CLASS_NAMES[7:],
     },
 }
