@@ -206,7 +206,9 @@ class Parts:
             config,
             writer,
             stream.parts,
-            stream.rows(self._forward, waiting),
+            stream.rows(
+                self._forward, waiting, predict.concurrent_steps(self._strategy)
+            ),
             progress.Progress("labeled", total=self._num_images),
         )
         return waiting.seconds

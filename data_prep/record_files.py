@@ -7,7 +7,7 @@ import os
 
 import tensorflow as tf
 
-from data_prep import files, shards
+from data_prep import files, shards, tf_data
 
 # A TFRecord frames its payload: length and its crc before, the payload's after.
 _HEADER_BYTES = 12
@@ -38,6 +38,7 @@ def read_records(path):
             file, the record's index and its byte offset.
     """
     dataset = tf.data.TFRecordDataset(os.fspath(path)).batch(_READ_BATCH)
+    dataset = tf_data.fixed(dataset)
     index = offset = 0
     try:
         for batch in dataset.as_numpy_iterator():

@@ -197,7 +197,9 @@ def _open(name, split):
 def _as_dataset(builder, split, add_tfds_id=False):
     import tensorflow_datasets as tfds
 
-    return builder.as_dataset(
+    from data_prep import tf_data
+
+    elements = builder.as_dataset(
         split=split,
         shuffle_files=False,
         decoders={"image": tfds.decode.SkipDecoding()},
@@ -208,6 +210,7 @@ def _as_dataset(builder, split, add_tfds_id=False):
             add_tfds_id=add_tfds_id,
         ),
     )
+    return tf_data.fixed(elements)
 
 
 def _check_features(name, features, labeled):

@@ -9,7 +9,7 @@ Records that cannot be used are left out and accounted for
 
 import tensorflow as tf
 
-from data_prep import records
+from data_prep import records, tf_data
 from noisy_student import damaged_records, preprocessing, record_stream
 
 # Sets the draws of a noised teacher's view apart from the student's.
@@ -22,7 +22,7 @@ def train_batches(
     *,
     start_step=0,
     damage=None,
-    num_parallel_calls=tf.data.AUTOTUNE,
+    num_parallel_calls=None,
 ):
     """Returns an endless dataset of training batches of one input pipeline.
 
@@ -33,8 +33,8 @@ def train_batches(
             step after them.
         damage: `damaged_records.DamageLog` of the run; None keeps no account
             beyond this call.
-        num_parallel_calls: Images that are looked at at once; the batches do
-            not depend on it.
+        num_parallel_calls: Images that are looked at at once, by default one
+            for each processor core; the batches do not depend on it.
 
     Returns:
         Dataset of dicts with static shapes: `labeled_images` [b, h, w, 3] in
@@ -53,7 +53,7 @@ def train_batches(
         "context": context,
         "element_start": start_step * replicas_per_pipeline(context),
         "damage": damage or damaged_records.DamageLog(),
-        "num_parallel_calls": num_parallel_calls,
+        "num_parallel_calls": num_parallel_calls or tf_data.parallel_calls(),
     }
     dataset = _labeled_batches(config, per_replica, **arguments)
     if unlabeled:
@@ -65,9 +65,7 @@ def train_batches(
     dataset = dataset.apply(
         tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY)
     )
-    options = tf.data.Options()
-    options.deterministic = True
-    return dataset.prefetch(tf.data.AUTOTUNE).with_options(options)
+    return tf_data.fixed(dataset.prefetch(tf_data.BATCHES_AHEAD))
 
 
 def replicas_per_pipeline(context):
@@ -136,7 +134,7 @@ def eval_batches(
             .filter(lambda index, _: index // share % pipelines == reader)
             .map(lambda _, element: element)
         )
-    dataset = dataset.map(look, num_parallel_calls=tf.data.AUTOTUNE)
+    dataset = dataset.map(look, num_parallel_calls=tf_data.parallel_calls())
     padding = tf.nest.map_structure(
         lambda spec: tf.zeros(spec.shape, spec.dtype), dataset.element_spec
     )
@@ -144,7 +142,8 @@ def eval_batches(
         tf.data.Dataset.from_tensors(padding).repeat()
     )
     dataset = dataset.batch(per_replica_batch_size, drop_remainder=True)
-    return dataset.take(num_batches).prefetch(tf.data.AUTOTUNE)
+    dataset = dataset.take(num_batches).prefetch(tf_data.BATCHES_AHEAD)
+    return tf_data.fixed(dataset)
 
 
 def distribute_eval_batches(strategy, shards, view, *, parse, batch_size):

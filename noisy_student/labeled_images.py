@@ -27,6 +27,7 @@ from data_prep import (
     image_folder,
     records,
     shards,
+    tf_data,
     tfds_dataset,
 )
 from efficientnet.messages import first_names
@@ -69,9 +70,10 @@ class LabeledImages:
 
     def dataset(self):
         """Returns a `tf.data.Dataset` of what `parse` returns."""
-        return self.elements().map(
-            self.parse, num_parallel_calls=tf.data.AUTOTUNE
+        images = self.elements().map(
+            self.parse, num_parallel_calls=tf_data.parallel_calls()
         )
+        return tf_data.fixed(images)
 
     def explain_failure(self, view, num_classes):
         """Finds the images that made an evaluation fail.

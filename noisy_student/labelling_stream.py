@@ -6,6 +6,8 @@ last bits of a network's output may depend on that place: a restart that labels
 some shards only gives the same bytes.
 """
 
+import collections
+import concurrent.futures
 import dataclasses
 import time
 from typing import Callable, NamedTuple
@@ -13,7 +15,7 @@ from typing import Callable, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from data_prep import records
+from data_prep import records, tf_data
 from noisy_student import labeled_images
 
 _READ_BYTES = 1 << 23
@@ -64,10 +66,12 @@ class Waiting:
     Attributes:
         seconds: In which nothing but decoding went on.
         steps: Batches that were waited for.
+        computed: When the last step returned, by `time.perf_counter`.
     """
 
     seconds: float = 0.0
     steps: int = 0
+    computed: float = 0.0
 
 
 def divide(paths, counts, num_workers=1, worker=0):
@@ -133,12 +137,10 @@ class ImageStream:
         rows = rows.concatenate(_padding().repeat())
         rows = rows.take(steps * self.batch_size)
         batches = rows.map(
-            self._look(), num_parallel_calls=tf.data.AUTOTUNE
+            self._look(), num_parallel_calls=tf_data.parallel_calls()
         ).batch(self.batch_size, drop_remainder=True)
-        options = tf.data.Options()
-        options.deterministic = True
         ahead = max(2, _READ_AHEAD_IMAGES // self.batch_size)
-        return batches.prefetch(ahead).with_options(options)
+        return tf_data.fixed(batches.prefetch(ahead))
 
     @tf.autograph.experimental.do_not_convert
     def _rows_of_part(self, path, shard, padding):
@@ -178,42 +180,56 @@ class ImageStream:
 
         return look
 
-    def rows(self, forward, waiting):
+    def rows(self, forward, waiting, threads=1):
         """Yields the `Row` of each image, in order.
 
-        A step is started before the result of the one before it is fetched,
+        Steps are started before the result of the one before them is fetched,
         so that devices need not wait.
 
         Args:
             forward: images -> list of tensors, probs [n, num_classes], which
                 joined are those of the batch.
             waiting: `Waiting` that is kept up to date.
+            threads: Steps that are started at a time. More than one where
+                `forward` returns when all is computed, as on a processor.
 
         Raises:
             records.RecordError: An image cannot be decoded, or a shard is
                 damaged; names file and record.
         """
-        before = None
+
+        def step(images):
+            outputs = forward(images)
+            waiting.computed = time.perf_counter()
+            return outputs
+
+        started = collections.deque()
         batches = iter(self.dataset())
         shard = self.parts[0].shard
-        while (batch := self._next(batches, waiting, shard)) is not None:
-            outputs = forward(batch.pop("images"))
-            if before is not None:
-                shard = int(before[0]["shard"][-1])
-                yield from _unpack(*before)
-            before = batch, outputs
-        yield from _unpack(*before)
+        with concurrent.futures.ThreadPoolExecutor(threads) as pool:
+            while batch := self._next(batches, waiting, started, shard):
+                shard = int(batch["shard"][-1])
+                if np.all(batch["shard"] < 0):
+                    continue
+                outputs = pool.submit(step, batch.pop("images"))
+                started.append((batch, outputs))
+                if len(started) > threads:
+                    yield from _unpack(*started.popleft())
+            while started:
+                yield from _unpack(*started.popleft())
 
-    def _next(self, batches, waiting, shard):
-        started = time.perf_counter()
+    def _next(self, batches, waiting, started, shard):
+        began = time.perf_counter()
         try:
             return next(batches, None)
         except (tf.errors.InvalidArgumentError, tf.errors.DataLossError):
             self._explain_failure(shard)
             raise
         finally:
-            waiting.seconds += time.perf_counter() - started
             waiting.steps += 1
+            if all(outputs.done() for _, outputs in started):
+                idle = max(began, waiting.computed)
+                waiting.seconds += time.perf_counter() - idle
 
     def _explain_failure(self, shard):
         """Raises an error that names the first record that fails.
@@ -244,7 +260,7 @@ def _padding():
 
 def _unpack(batch, outputs):
     """Yields the rows of a batch that are no padding."""
-    probs = np.concatenate([output.numpy() for output in outputs])
+    probs = np.concatenate([output.numpy() for output in outputs.result()])
     columns = (
         batch[name].numpy().tolist()
         for name in ("shard", "index", "key", "serialized")

@@ -175,10 +175,11 @@ class RecordStream:
         return dataset.batch(self.block_size)
 
     def _read_group(self, indices):
+        at_once = min(_READ_PARALLELISM, len(self.shards))
         return tf.data.Dataset.from_tensor_slices(indices).interleave(
             self._read_shard,
-            cycle_length=min(_READ_PARALLELISM, len(self.shards)),
-            num_parallel_calls=tf.data.AUTOTUNE,
+            cycle_length=at_once,
+            num_parallel_calls=at_once,
             deterministic=True,
         )
 

@@ -10,6 +10,8 @@ import pathlib
 import signal
 import subprocess
 import sys
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -337,6 +339,67 @@ def test_every_image_has_its_place_in_a_batch_whatever_is_pending(settings):
             }
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+def test_rows_come_in_order_and_waiting_is_what_no_step_covers(
+    settings, threads
+):
+    paths, counts = records.count_shards(settings.input_dir, "train")
+    slow_view, slow_step = 0.05, 0.03
+    calls = []
+
+    def view(image_bytes):
+        def wait(data):
+            time.sleep(slow_view)
+            return np.float32([len(data)])
+
+        return tf.ensure_shape(
+            tf.numpy_function(wait, [image_bytes], tf.float32), [1]
+        )
+
+    def forward(images):
+        calls.append(threading.get_ident())
+        time.sleep(slow_step)
+        return [tf.concat([images, images], axis=1)]
+
+    stream = labelling_stream.ImageStream(
+        parts=tuple(labelling_stream.divide(paths, counts)),
+        view=view,
+        batch_size=2,
+    )
+    waiting = labelling_stream.Waiting()
+    started = time.perf_counter()
+    rows = list(stream.rows(forward, waiting, threads))
+    taken = time.perf_counter() - started
+    assert [(row.shard, row.index) for row in rows] == [
+        (shard, index) for shard in range(3) for index in range(counts[shard])
+    ]
+    lengths = [
+        len(records.unpack_image(serialized)[0])
+        for path in paths
+        for serialized in records.read_records(path)
+    ]
+    assert [row.probs[0] for row in rows] == lengths
+    assert len(set(calls)) <= threads
+    assert waiting.steps == len(calls) + 1
+    # The first image is waited for, and no step that runs is.
+    assert slow_view <= waiting.seconds <= taken - slow_step
+
+
+def test_a_step_that_fails_ends_labelling(settings):
+    paths, counts = records.count_shards(settings.input_dir, "train")
+    stream = labelling_stream.ImageStream(
+        parts=tuple(labelling_stream.divide(paths, counts)),
+        view=lambda image_bytes: tf.zeros([1]),
+        batch_size=2,
+    )
+
+    def forward(images):
+        raise FloatingPointError("no memory")
+
+    with pytest.raises(FloatingPointError, match="no memory"):
+        list(stream.rows(forward, labelling_stream.Waiting(), 2))
+
+
 class Killed(Exception):
     """Stands for a signal."""
 
@@ -376,8 +439,8 @@ def test_a_run_that_was_stopped_goes_on_with_the_unfinished_shard(
     # Of the second shard no record has its name, and no table without it.
     assert not finished
     run(settings, reassign=reassign)
-    for path, time in done.items():
-        assert not path.exists() or path.stat().st_mtime_ns == time
+    for path, modified in done.items():
+        assert not path.exists() or path.stat().st_mtime_ns == modified
     assert read_files(settings.output_dir) == read_files(undisturbed)
 
 
@@ -454,11 +517,8 @@ def test_an_image_that_cannot_be_decoded_is_named(settings):
     with pytest.raises(records.RecordError, match=message) as error:
         run(settings)
     assert path in str(error.value)
-    assert not [
-        name
-        for name in os.listdir(settings.output_dir)
-        if "info-00002" in name and not name.startswith(".")
-    ]
+    output_dir = pathlib.Path(settings.output_dir)
+    assert not list(output_dir.glob("[!.]*info-00002*"))
 
 
 def test_a_truncated_shard_is_named(settings):
