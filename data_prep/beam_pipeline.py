@@ -156,16 +156,15 @@ def define_flags(flag_values):
     filter_flags.define_flags(flag_values)
 
 
-def run_from_flags(flag_values, options, label=None):
-    """Does what the flags say.
+def settings_from_flags(flag_values, options):
+    """Returns what flags say, as dict of the arguments of `run` but `label`.
 
     Args:
         flag_values: Parsed flags of `define_flags`.
         options: List of Beam's own options.
-        label: As in `run`.
 
     Raises:
-        ValueError: A flag has no meaning on Beam; names it.
+        ValueError: A flag has no meaning on Beam, or no good value; names it.
     """
     for name in _ONE_MACHINE:
         if not flag_values[name].using_default_value:
@@ -200,17 +199,16 @@ def run_from_flags(flag_values, options, label=None):
             balance=balancing.BalanceConfig(**filter_flags.rule(flag_values)),
             **settings,
         )
-    run(
-        config,
-        deduplication=deduplication,
-        filtering=filtering,
-        label=label,
-    )
+    return {
+        "config": config,
+        "deduplication": deduplication,
+        "filtering": filtering,
+    }
 
 
 def main(flag_values, options):
     """Prepares data on Beam as the flags say."""
-    run_from_flags(flag_values, options)
+    run(**settings_from_flags(flag_values, options))
 
 
 if __name__ == "__main__":

@@ -99,18 +99,20 @@ def write(config):
     """
     files.check_folder("output_dir", config.output_dir)
     paths = shards.list_shards(config.input_dir, config.split)
-    new_labels, unlabeled = _classes(config)
+    names = _class_names(config)
+    new_labels, unlabeled = _classes(config, names)
     images = list(_read_images(paths))
     parts = _divide(config, images, new_labels, unlabeled)
     manifests = {}
     for name, keys in parts.items():
         labels = None if name == UNLABELED else new_labels
-        manifests[name] = _write_split(config, name, paths, keys, labels)
+        writer = _writer(config, name, paths, names, labels)
+        manifests[name] = _write_split(writer, name, paths, keys, labels)
     return manifests
 
 
-def _classes(config):
-    """Returns ({old label: new label}, set of the unlabeled images' labels)."""
+def _class_names(config):
+    """Returns the names of the input's classes, in the order of labels."""
     manifest = shards.read_manifest(config.input_dir, config.split)
     names = None if manifest is None else manifest.class_names
     if not names:
@@ -118,6 +120,11 @@ def _classes(config):
             f"--input_dir={config.input_dir}: no manifest of "
             f"{config.split!r} that names the classes."
         )
+    return names
+
+
+def _classes(config, names):
+    """Returns ({old label: new label}, set of the unlabeled images' labels)."""
     numbers = {name: i for i, name in enumerate(names, start=1)}
     chosen = {}
     for flag in ("labeled_classes", "unlabeled_classes"):
@@ -195,11 +202,9 @@ def _divide(config, images, new_labels, unlabeled):
     return {name: keys for name, keys in parts.items() if keys}
 
 
-def _write_split(config, name, paths, keys, labels):
-    """Writes the records of `keys`, with their new labels where there are."""
-    manifest = shards.read_manifest(config.input_dir, config.split)
-    names = manifest.class_names
-    writer = shard_writer.ShardedWriter(
+def _writer(config, name, paths, names, labels):
+    """Returns the writer of a split, whose new labels are `labels`."""
+    return shard_writer.ShardedWriter(
         config.output_dir,
         name,
         len(paths),
@@ -221,6 +226,10 @@ def _write_split(config, name, paths, keys, labels):
         num_classes=None if labels is None else len(labels),
         class_names=None if labels is None else [names[i - 1] for i in labels],
     )
+
+
+def _write_split(writer, name, paths, keys, labels):
+    """Writes the records of `keys`, with their new labels where there are."""
     pending = writer.pending
     meter = progress.Progress(
         f"{name} shards", total=len(paths), done=len(paths) - len(pending)

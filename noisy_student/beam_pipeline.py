@@ -55,10 +55,12 @@ def define_flags(flag_values):
 
 def main(flag_values, options):
     """Prepares data on Beam as the flags say."""
+    # First: a wrong flag must not wait for the teacher.
+    settings = beam_pipeline.settings_from_flags(flag_values, options)
     label = None
     if "predict" in flag_values.stages:
         label = functools.partial(_label, **_teacher(flag_values))
-    beam_pipeline.run_from_flags(flag_values, options, label)
+    beam_pipeline.run(**settings, label=label)
 
 
 def _teacher(flag_values):

@@ -15,7 +15,7 @@ from absl import logging
 
 from efficientnet import config as efficientnet_config
 from noisy_student import config as config_lib
-from noisy_student import run_dir
+from noisy_student import model_view, run_dir
 from noisy_student.data_config import require
 
 # Where a run differs from the network that it starts from: in its noise, if
@@ -144,16 +144,41 @@ def with_network(train, settings, given):
         flag="init_model_path",
         **given,
     )
-    row = efficientnet_config.get_config(model.model_name)
+    settings = dataclasses.replace(
+        settings,
+        trained_size=_trained_size(checkpoint, settings, model.model_name),
+    )
+    return _enlarged(
+        train, settings, model, given, f"--init_model_path={checkpoint}"
+    )
+
+
+def with_student(train, settings, student, given):
+    """As `with_network`, of a network that will be trained before.
+
+    Args:
+        train: As there; nothing has to be where its `init_checkpoint` points.
+        settings: As there.
+        student: `config.ModelConfig` of that network.
+        given: As there.
+    """
+    origin = "the last student"
+    model = model_view.with_view(student, origin, given)
+    settings = dataclasses.replace(settings, trained_size=student.image_size)
+    return _enlarged(train, settings, model, given, origin)
+
+
+def _enlarged(train, settings, model, given, origin):
+    """Gives a run the network `model` of `origin`, as `with_network`."""
     if "image_size" not in given and not model.small_image:
+        row = efficientnet_config.get_config(model.model_name)
         model = dataclasses.replace(model, image_size=row.image_size)
-    trained_size = _trained_size(checkpoint, settings, row)
+    trained_size = settings.trained_size
     if model.image_size <= trained_size:
         raise ValueError(
-            "--mode=fixres_finetune tunes at a larger resolution than that of "
-            f"training: --input_image_size must be above {trained_size}, where "
-            f"--init_model_path={checkpoint} was trained. Received: "
-            f"{model.image_size}."
+            "FixRes tunes at a larger resolution than that of training: "
+            f"--input_image_size must be above {trained_size}, where {origin} "
+            f"was trained. Received: {model.image_size}."
         )
     if model.small_image and model.stored_size is None:
         model = dataclasses.replace(model, stored_size=trained_size)
@@ -162,19 +187,16 @@ def with_network(train, settings, given):
         model, **{name: v for name, v in own.items() if v is not None}
     )
     step = dataclasses.replace(train.step, num_classes=model.num_classes)
-    return (
-        dataclasses.replace(train, model=model, step=step),
-        dataclasses.replace(settings, trained_size=trained_size),
-    )
+    return dataclasses.replace(train, model=model, step=step), settings
 
 
-def _trained_size(checkpoint, settings, row):
+def _trained_size(checkpoint, settings, model_name):
     trained = run_dir.trained_model_config(checkpoint)
     if trained is not None:
         return trained.image_size
     if settings.assumed_size is not None:
         return settings.assumed_size
-    return row.train_image_size
+    return efficientnet_config.get_config(model_name).train_image_size
 
 
 def with_tail(train, settings):
@@ -207,24 +229,73 @@ def with_tail(train, settings):
 
 def log_start(train, settings):
     """Logs what is tuned, from which weights, at which rates."""
-    model = train.model
-    kind = "averaged" if train.init_ema else "raw"
     logging.info(
-        "FixRes (%s): trained at %d x %d pixels, tuned at %d x %d, from the %s "
-        "weights of %s.",
+        "FixRes (%s): %s, from the %s weights of %s.",
         settings.variant,
-        *(settings.trained_size, settings.trained_size),
-        *(model.image_size, model.image_size),
-        kind,
+        _sizes(train, settings),
+        _kind(train),
         train.init_checkpoint,
     )
-    logging.info(
-        "%d steps, %.2f epochs: steps %d to %d of the schedule.",
-        train.train_steps,
-        train.train_steps / train.steps_per_epoch,
-        train.optimizer.start_step,
-        train.optimizer.start_step + train.train_steps,
+    logging.info("%s", _tail(train))
+
+
+def describe(train, settings):
+    """Returns what will be done, before anything is built.
+
+    Args:
+        train: What `with_tail` returned.
+        settings: `FixResConfig`.
+
+    Returns:
+        Tuple of str, a sentence each.
+    """
+    return (
+        f"{settings.variant}: {_sizes(train, settings)}, from the "
+        f"{_kind(train)} weights.",
+        f"{_tail(train)} RMSprop begins with fresh slots.",
+        _trained_part(train.freeze, settings.variant),
     )
+
+
+def _sizes(train, settings):
+    before, after = settings.trained_size, train.model.image_size
+    return f"trained at {before} x {before} pixels, tuned at {after} x {after}"
+
+
+def _kind(train):
+    return "averaged" if train.init_ema else "raw"
+
+
+def _tail(train):
+    start = train.optimizer.start_step
+    epochs = train.train_steps / train.steps_per_epoch
+    return (
+        f"{train.train_steps} steps, {epochs:.2f} epochs: steps {start} to "
+        f"{start + train.train_steps} of the schedule."
+    )
+
+
+def _trained_part(freeze, variant):
+    """Returns what is trained, and what batch normalization does."""
+    all_norms = "all batch normalization"
+    if variant == "classifier":
+        parts, norms = "The classifier is trained", all_norms
+    elif variant == "head_batch_norm":
+        parts = (
+            "The classifier and the batch normalization before the pooling are "
+            "trained"
+        )
+        norms = "any other"
+    elif freeze.fixed_blocks is not None:
+        parts = f"The stem and the first {freeze.fixed_blocks} blocks stay"
+        norms = "their batch normalization"
+    else:
+        count = freeze.trainable_blocks
+        parts = f"The head and the last {count} blocks are trained"
+        norms = "batch normalization before them"
+    if freeze.batch_norm:
+        norms = all_norms
+    return f"{parts}; {norms} takes moving statistics."
 
 
 def report(train, settings, model_dir):

@@ -49,7 +49,7 @@ def define_flags(flag_values):
     )
     define_training_flags(flag_values)
     _define_online_teacher_flags(flag_values)
-    _define_fixres_flags(flag_values)
+    define_fixres_flags(flag_values)
     _define_evaluation_flags(flag_values)
     flag_declarations_labelling.define_labelling_flags(flag_values)
     flag_declarations_labelling.define_legacy_flags(flag_values)
@@ -287,7 +287,8 @@ def _define_online_teacher_flags(flag_values):
     flag_declarations_step.define_teacher_noise_flags(flag_values)
 
 
-def _define_fixres_flags(flag_values):
+def define_fixres_flags(flag_values):
+    """Declares the flags of the phase that tunes a trained network."""
     group = command_line.FlagGroup("Tuning at a larger resolution", flag_values)
     group.enum(
         "fixres_variant",

@@ -53,7 +53,8 @@ def format_reference():
         parts.append(f"| `{name}` | `{sets}` |\n")
     parts.append("\n## Chains\n\n| `--chain` | Recipes |\n|---|---|\n")
     for name, chain in chains.CHAINS.items():
-        recipes = " -> ".join(map(_code, (chain.teacher, *chain.students)))
+        presets_used = (chain.teacher, *chain.students, chain.fixres)
+        recipes = " -> ".join(map(_code, filter(None, presets_used)))
         parts.append(f"| `{name}` | {recipes} |\n")
     return "".join(parts)
 

@@ -22,6 +22,7 @@ from noisy_student.flag_declarations import (
     HARD_LABELS,
     LOADING_MODES,
     NOTHING_FIXED,
+    define_fixres_flags,
     define_flags,
     define_training_flags,
 )
@@ -33,6 +34,7 @@ from noisy_student.labelling_flags import warn_of_legacy_flags
 
 __all__ = [
     "Values",
+    "define_fixres_flags",
     "define_flags",
     "define_training_flags",
     "warn_of_ignored_flags",
@@ -140,7 +142,7 @@ def config_from_flags(flag_values):
         follow_timeout=values.follow_timeout,
         use_ema=values.use_ema,
         checkpoint_head=values.checkpoint_head,
-        given_model=_given_model(values),
+        given_model=given_model(values),
         export_formats=tuple(values.export_formats),
         export_samples=values.export_samples,
         train=train,
@@ -242,7 +244,8 @@ def _pixel_statistics(values):
     return {"mean_rgb": task.mean_rgb, "stddev_rgb": task.stddev_rgb}
 
 
-def _given_model(values):
+def given_model(values):
+    """Returns the fields of `ModelConfig` that flag values ask for, by name."""
     given = {
         field: values.given(flag)
         for field, flag in config_lib.FLAG_OF_MODEL_FIELD.items()

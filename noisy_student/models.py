@@ -7,13 +7,11 @@ import re
 from absl import logging
 
 import efficientnet
-from noisy_student import checkpoints, run_dir
+from noisy_student import checkpoints, model_view, run_dir
 from noisy_student import config as config_lib
 
 # Released twice, at two sizes, under one scope.
 _AMBIGUOUS_SCOPE = "efficientnet-l2"
-# What may differ between the training and the use of a network.
-_VIEW = ("image_size", "crop_padding", "fused_decode")
 _BLOCK = re.compile(r"blocks_(\d+)")
 
 
@@ -145,7 +143,7 @@ def resolve(
     origin = f"--{flag}={checkpoint}"
     trained = run_dir.trained_model_config(checkpoint)
     if trained is not None:
-        return _with_view(trained, origin, given)
+        return model_view.with_view(trained, origin, given)
     if efficientnet.is_tf1_checkpoint(checkpoint):
         found = efficientnet.describe_tf1_checkpoint(checkpoint)
         told = {
@@ -177,25 +175,6 @@ def _num_classes(origin, found, head):
             f"{origin} has 1000 classes, no background."
         )
     return found.num_classes - 1
-
-
-def _with_view(trained, origin, given):
-    """Returns a run's network with another view of images, if one is given."""
-    for name, value in given.items():
-        used = getattr(trained, name)
-        if name not in _VIEW and value != used:
-            flag = config_lib.FLAG_OF_MODEL_FIELD.get(
-                name, "advprop_preprocessing"
-            )
-            raise ValueError(
-                f"--{flag} asks for {value}, but the network of {origin} was "
-                f"trained with {used}."
-            )
-    view = {name: given[name] for name in _VIEW if name in given}
-    resized = view.get("image_size", trained.image_size) != trained.image_size
-    if resized and trained.small_image and trained.stored_size is None:
-        view["stored_size"] = trained.image_size
-    return dataclasses.replace(trained, **view)
 
 
 def _released_name(origin, scope):

@@ -12,7 +12,7 @@ from typing import Optional
 
 from data_prep import files, filter_stages, shards
 from noisy_student import config as config_lib
-from noisy_student import info, run_dir
+from noisy_student import fixres, info, preflight, run_dir
 
 # The paper's largest network takes 6 days on 2,048 cores of a TPU v3 pod, with
 # 14 unlabeled images for each labeled one.
@@ -58,7 +58,7 @@ class Stage:
     """One stage of a round.
 
     Attributes:
-        name: What it does: "train", "label" or "filter".
+        name: What it does: "train", "label", "filter" or "tune".
         model: The `config.ModelConfig` at work; None for a filter.
         steps: Training steps; None where nothing is trained.
         images: Images that a network looks at, repetitions included; for a
@@ -84,10 +84,12 @@ class Round:
     Attributes:
         title: "first teacher", "student 1" and so on.
         stages: Tuple of `Stage`, in order.
+        notes: Tuple of str, what the stages are besides.
     """
 
     title: str
     stages: tuple
+    notes: tuple = ()
 
 
 def measure(directory, split):
@@ -148,7 +150,12 @@ def make(config, corpus):
 
     Returns:
         Tuple of `Round`: the first teacher, with `filter_teacher` the filter,
-        then the students.
+        then the students, at last FixRes.
+
+    Raises:
+        FileNotFoundError: If FixRes needs the number of labeled images, and
+            neither flag nor task nor shards tell it.
+        ValueError: If its schedule is too short.
     """
     rounds, teacher = [], config.teacher_model
     if config.teacher is not None:
@@ -169,22 +176,42 @@ def make(config, corpus):
         stages += (_train(config, student, number),)
         rounds.append(Round(f"student {number}", stages))
         teacher = student.model
+    if config.tuning is not None:
+        rounds.append(_tuning(config))
     return tuple(rounds)
 
 
 def _train(config, train, number):
+    directory = run_dir.round_dir(config.work_dir, number, "model")
+    return _run("train", train, directory, _num_checkpoints(train))
+
+
+def _run(name, train, directory, num_checkpoints):
+    """Returns the `Stage` of a `config.TrainConfig`."""
     batch = train.batch_size + train.step.unlabeled_batch_size(train.batch_size)
     images = train.train_steps * batch
-    directory = run_dir.round_dir(config.work_dir, number, "model")
     return Stage(
-        name="train",
+        name=name,
         model=train.model,
         steps=train.train_steps,
         images=images,
-        storage=_num_checkpoints(train) * checkpoint_bytes(train.model),
+        storage=num_checkpoints * checkpoint_bytes(train.model),
         core_hours=core_hours(train.model, images, training=True),
         is_done=run_dir.read_report(directory) is not None,
     )
+
+
+def _tuning(config):
+    """Returns the `Round` of FixRes, and what the phase does."""
+    train = config.tuning
+    if train.num_train_images is None:
+        train = preflight.check_training_data(train)
+    train = fixres.with_tail(train, config.fixres)
+    directory = run_dir.fixres_dir(config.work_dir)
+    # Its last one is archived, too.
+    num_checkpoints = _num_checkpoints(train) + 1
+    stage = _run("tune", train, directory, num_checkpoints)
+    return Round("FixRes", (stage,), fixres.describe(train, config.fixres))
 
 
 def _num_checkpoints(train):
@@ -251,6 +278,7 @@ def describe(config, corpus):
     for each in rounds:
         lines += [each.title, _ROW.format(*_HEADINGS)]
         lines += [_ROW.format(*_cells(stage)) for stage in each.stages]
+        lines += [f"  {note}" for note in each.notes]
         lines.append("")
     storage = sum(stage.storage for stage in stages)
     total = sum(stage.core_hours for stage in stages)
@@ -265,9 +293,9 @@ def describe(config, corpus):
         "as much again.",
         "Core-hours are an estimate: the paper's 6 days of EfficientNet-L2 on "
         "2,048 TPU v3 cores,",
-        "scaled by operations and images. Evaluation and filters are left out; "
-        "small networks,",
-        "which keep a core less busy, take longer.",
+        "scaled by operations and images. Evaluation and filters are left out, "
+        "frozen layers count",
+        "as trained; small networks, which keep a core less busy, take longer.",
     ]
     return "\n".join(lines)
 

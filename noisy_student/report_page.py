@@ -98,7 +98,9 @@ def origin(report, config):
         report: The content of `report.json`.
         config: The content of the run's `config.json`.
     """
-    seconds = sum(figures.get("seconds", 0) for figures in report["rounds"])
+    seconds = sum(
+        figures.get("seconds", 0) for figures in report_text.models(report)
+    )
     facts = {
         "unlabeled images": f"{report['unlabeled']['num_images']:,} in "
         f"{report['unlabeled']['directory']}",

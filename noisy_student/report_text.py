@@ -10,7 +10,7 @@ import math
 def table(report):
     """Returns the rows of the table, headings first, as lists of str.
 
-    There is one row per round; "-" stands where a figure does not apply or is
+    There is one row per model; "-" stands where a figure does not apply or is
     unknown.
     """
     rows = [
@@ -22,12 +22,12 @@ def table(report):
             "coverage %",
         ]
     ]
-    for figures in report["rounds"]:
+    for figures in models(report):
         pseudo_labels = figures.get("pseudo_labels", {})
         gain = f"{_gain(report, figures):+.2f}" if figures["round"] else "-"
         rows.append(
             [
-                model_name(figures["round"]),
+                title(figures),
                 _percent(top_1(report, figures)),
                 gain,
                 _percent(pseudo_labels.get("accuracy")),
@@ -35,6 +35,20 @@ def table(report):
             ]
         )
     return rows
+
+
+def models(report):
+    """Returns the figures of every model: of each round, and of FixRes."""
+    tuned = report.get("fixres")
+    return report["rounds"] + ([tuned] if tuned else [])
+
+
+def title(figures):
+    """Returns what a model is called; the tuned one says its resolution."""
+    name = model_name(figures["round"])
+    if figures["role"] != "fixres":
+        return name
+    return f"{name}, FixRes at {figures['fixres']['tuned_size']}"
 
 
 def model_name(number):
@@ -49,7 +63,7 @@ def top_1(report, figures):
 
 def headline(report):
     """Returns the sentence that says what the run achieved."""
-    first, last = report["rounds"][0], report["rounds"][-1]
+    first, *_, last = models(report)
     points = _gain(report, last)
     if points:
         word = "more" if points > 0 else "fewer"
@@ -57,7 +71,7 @@ def headline(report):
     else:
         comparison = "exactly as many as"
     return (
-        f"{model_name(last['round']).capitalize()} classifies "
+        f"{_capitalized(title(last))} classifies "
         f"{_percent(top_1(report, last))} % of the {report['eval_split']} "
         f"images correctly, {comparison} the first teacher "
         f"({_percent(top_1(report, first))} %)."
@@ -66,7 +80,7 @@ def headline(report):
 
 def precision(report):
     """Returns the sentence that says how far the accuracies can be trusted."""
-    last = report["rounds"][-1]
+    last = models(report)[-1]
     num_images = last["num_images"]
     accuracy = top_1(report, last)
     error = math.sqrt(accuracy * (1 - accuracy) / num_images)
@@ -127,6 +141,10 @@ def _gain(report, figures):
     first = top_1(report, report["rounds"][0])
     # Adding zero turns -0.0 into 0.0.
     return round(100 * (top_1(report, figures) - first), 2) + 0.0
+
+
+def _capitalized(text):
+    return text[:1].upper() + text[1:]
 
 
 def _percent(fraction):

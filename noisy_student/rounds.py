@@ -10,6 +10,7 @@ from data_prep import files, filter_unlabel, records, shards
 from noisy_student import config as config_lib
 from noisy_student import (
     evaluate,
+    fixres,
     models,
     predict,
     preflight,
@@ -46,6 +47,8 @@ def run_all(config, strategy):
     Returns:
         The content of `report.json`, versions aside.
     """
+    # First: its settings must not turn out to be wrong after all rounds.
+    tuning = _checked_tuning(config, strategy)
     teacher, figures = _first_teacher(config, strategy)
     rounds = [figures]
     source = _Source(config.unlabel_data_dir, config.unlabel_split)
@@ -57,13 +60,12 @@ def run_all(config, strategy):
         )
         figures = _train(config, student, number, strategy)
         rounds.append({**figures, "pseudo_labels": pseudo_labels})
-        so_far = {"eval_split": config.eval_split, "rounds": rounds}
-        logging.info("%s", report_lib.format_table(so_far))
+        _log_table({"eval_split": config.eval_split, "rounds": rounds})
         teacher = _Teacher(
             student.model,
             run_dir.round_dir(config.work_dir, number, "model"),
         )
-    return {
+    report = {
         "eval_split": config.eval_split,
         "num_classes": teacher.model.num_classes,
         "unlabeled": {
@@ -74,6 +76,24 @@ def run_all(config, strategy):
         },
         "rounds": rounds,
     }
+    if tuning is not None:
+        report["fixres"] = _tune(config, tuning, strategy)
+        _log_table(report)
+    return report
+
+
+def _log_table(report):
+    logging.info("%s", report_lib.format_table(report))
+
+
+def _checked_tuning(config, strategy):
+    """Returns the run after the last student, its steps counted; or None."""
+    if config.tuning is None:
+        return None
+    settings = preflight.check_training_data(config.tuning)
+    settings = fixres.with_tail(settings, config.fixres)
+    train_loop.check(settings, strategy)
+    return settings
 
 
 def _first_teacher(config, strategy):
@@ -83,9 +103,8 @@ def _first_teacher(config, strategy):
         finished = run_dir.claim(directory, dataclasses.asdict(teacher))
         if finished is not None:
             return teacher, finished
-        figures = _evaluate(
-            config.rounds[0], teacher, directory, strategy, round_number=0
-        )
+        figures = _evaluate(config.rounds[0], teacher, 0, strategy)
+        run_dir.write_report(directory, figures)
         return teacher, figures
     figures = _train(config, config.teacher, 0, strategy)
     directory = run_dir.round_dir(config.work_dir, 0, "model")
@@ -96,6 +115,46 @@ def _train(config, settings, number, strategy):
     """Trains and evaluates one model; returns the figures of its round."""
     directory = run_dir.round_dir(config.work_dir, number, "model")
     settings = preflight.check_training_data(settings)
+
+    def measure(metrics):
+        trained = _Teacher(settings.model, directory)
+        return _evaluate(settings, trained, number, strategy)
+
+    return _run_once(settings, strategy, directory, measure)
+
+
+def _tune(config, settings, strategy):
+    """Tunes the last student; returns the figures of before and after."""
+    directory = run_dir.fixres_dir(config.work_dir)
+    number = len(config.rounds)
+
+    def measure(metrics):
+        done = fixres.report(settings, config.fixres, directory)
+        ends = {
+            name.replace("eval/", "", 1): value
+            for name, value in metrics.items()
+            if name.startswith("eval/")
+        }
+        return {**_figures(settings, ends, number, "fixres"), **done}
+
+    if run_dir.read_report(directory) is None:
+        fixres.log_start(settings, config.fixres)
+    return _run_once(settings, strategy, directory, measure, evaluate=True)
+
+
+def _run_once(settings, strategy, directory, measure, *, evaluate=False):
+    """Trains in a directory, unless that is done.
+
+    Args:
+        settings: `config.TrainConfig`.
+        strategy: `tf.distribute` strategy.
+        directory: The run directory.
+        measure: Function from the last metrics to the figures of the report.
+        evaluate: Whether the loop evaluates.
+
+    Returns:
+        The content of its `report.json`.
+    """
     train_loop.check(settings, strategy)
     values = train_loop.settings(settings)
     with workers.claimed(strategy, directory, values) as finished:
@@ -103,21 +162,21 @@ def _train(config, settings, number, strategy):
             logging.info("%s is finished.", directory)
             return finished
         started = time.monotonic()
-        train_loop.run(settings, strategy, directory)
-        return _evaluate(
-            settings,
-            _Teacher(settings.model, directory),
-            directory,
-            strategy,
-            round_number=number,
-            train_steps=settings.train_steps,
-            seconds=time.monotonic() - started,
+        metrics = train_loop.run(
+            settings, strategy, directory, evaluate=evaluate
         )
+        seconds = time.monotonic() - started
+        figures = {
+            **measure(metrics),
+            "train_steps": settings.train_steps,
+            "seconds": seconds,
+        }
+        run_dir.write_report(directory, figures)
+        return figures
 
 
-def _evaluate(
-    settings, trained, directory, strategy, *, round_number, **figures
-):
+def _evaluate(settings, trained, number, strategy):
+    """Returns the figures of a round's model on the evaluation images."""
     with strategy.scope():
         model = models.load(trained.model, trained.checkpoint)
     values = evaluate.evaluate_split(
@@ -127,23 +186,26 @@ def _evaluate(
         strategy=strategy,
         batch_size=settings.eval_batch_size,
     )
-    split = settings.data.eval_split
     logging.info(
         "Round %d: %s top-1 %.2f %% on %d images.",
-        round_number,
-        split,
+        number,
+        settings.data.eval_split,
         100 * values["top_1"],
         values["num_images"],
     )
-    figures = {
-        "round": round_number,
-        "role": "student" if round_number else "teacher",
+    role = "student" if number else "teacher"
+    return _figures(settings, values, number, role)
+
+
+def _figures(settings, values, number, role):
+    """Returns what an evaluation found, named as the report names it."""
+    split = settings.data.eval_split
+    return {
+        "round": number,
+        "role": role,
         **{f"{split}_{k}": v for k, v in values.items() if k != "num_images"},
         "num_images": values["num_images"],
-        **figures,
     }
-    run_dir.write_report(directory, figures)
-    return figures
 
 
 def _filter_once(config, source, strategy):

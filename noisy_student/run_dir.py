@@ -74,6 +74,11 @@ def pseudo_labeled_dir(work_dir, number):
     return round_dir(work_dir, number, "pseudo_labeled", "data")
 
 
+def fixres_dir(work_dir):
+    """Returns the run directory of the phase that tunes the last student."""
+    return os.path.join(work_dir, "fixres")
+
+
 def claim(directory, values):
     """Makes a directory the home of one configuration.
 

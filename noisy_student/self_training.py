@@ -1,7 +1,8 @@
 """The whole loop: teacher, labels, filter, student; the student teaches next.
 
-Every stage keeps its results under the work directory and is skipped when it
-is finished, so a run that was killed continues where it was. For example:
+At last FixRes may tune the last student at a larger resolution. Every stage
+keeps its results under the work directory and is skipped when it is finished,
+so a run that was killed continues where it was. For example:
 
     python -m noisy_student.self_training --work_dir=runs/digits
         --teacher_preset=digits/teacher --student_preset=digits/student
@@ -18,10 +19,15 @@ import sys
 from typing import Optional
 
 from data_prep import balancing, command_line, files
-from noisy_student import chains, preflight, run_dir
+from noisy_student import chains, fixres_flags, preflight, run_dir
 from noisy_student import config as config_lib
+from noisy_student import fixres as fixres_lib
 from noisy_student import flags as flags_lib
 from noisy_student import report as report_lib
+from noisy_student.flag_declarations import FIXRES_MODE, NOTHING_FIXED
+from noisy_student.flag_declarations_self_training import (
+    define_self_training_flags,
+)
 
 # Labels are stored between the stages; no teacher runs inside a step.
 _OFFLINE = {
@@ -30,6 +36,16 @@ _OFFLINE = {
     "noise_teacher": False,
     "steps_per_eval": 1,
 }
+# Where the last student is tuned, these say how, and nothing of the others.
+_NOTHING_FROZEN = {
+    "fix_layer_num": NOTHING_FIXED,
+    "freeze_batch_norm": None,
+    "trainable_blocks": None,
+}
+# Between the seeds of two networks, which shall not begin alike.
+_SEED_STRIDE = 1000003
+# Evaluated at its start and at its end alone.
+_NEVER = 10**9
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +67,9 @@ class SelfTrainingConfig:
         filter_model: Its network.
         truth: JSON file {key: 0-based label} of the unlabeled images, used
             for figures in the report and for nothing else.
+        tuning: The run that tunes the last student at a larger resolution,
+            with the steps of the whole schedule; None tunes nothing.
+        fixres: How it does, a `fixres.FixResConfig`.
     """
 
     work_dir: str
@@ -64,6 +83,8 @@ class SelfTrainingConfig:
     filter_teacher: Optional[str] = None
     filter_model: Optional[config_lib.ModelConfig] = None
     truth: Optional[str] = None
+    tuning: Optional[config_lib.TrainConfig] = None
+    fixres: Optional[fixres_lib.FixResConfig] = None
 
     def __post_init__(self):
         for number, student in enumerate(self.rounds, start=1):
@@ -81,92 +102,9 @@ class SelfTrainingConfig:
 
 def define_flags(flag_values):
     """Declares all flags of this command."""
-    group = command_line.FlagGroup("Self-training", flag_values)
-    group.string("work_dir", None, "Directory of everything the loop makes.")
-    group.enum(
-        "chain",
-        None,
-        sorted(chains.CHAINS),
-        "Recipes of the first teacher and of all students; the flags below "
-        "override them.",
-    )
-    group.integer(
-        "rounds",
-        2,
-        "Number of students; that of --chain, where one is given.",
-        lower_bound=1,
-    )
-    group.string(
-        "teacher_preset",
-        None,
-        "Recipe of the first teacher; none takes --preset.",
-    )
-    group.list(
-        "student_preset",
-        [],
-        "Recipes of the students, one for all rounds or one per round, "
-        "separated by commas; none takes --preset.",
-    )
-    group.string(
-        "teacher_model_path",
-        None,
-        "Checkpoint or run directory of a teacher you have; none trains one.",
-    )
-    group.string(
-        "filter_teacher",
-        None,
-        "Checkpoint of a teacher that filters once; each round relabels what "
-        "it kept. None filters in every round.",
-    )
-    group.float(
-        "min_threshold",
-        0.3,
-        "Least confidence of a kept pseudo label.",
-        lower_bound=0.0,
-        upper_bound=1.0,
-    )
-    group.integer(
-        "num_image", 130000, "Images per class after balancing.", lower_bound=1
-    )
-    group.boolean(
-        "upsample", True, "Fill classes that have fewer images with copies."
-    )
-    group.enum(
-        "selection",
-        "exact",
-        ["exact", "binned"],
-        "Keep exactly the most confident images (the paper) or the original "
-        "code's approximation.",
-    )
-    group.string(
-        "unlabel_truth",
-        None,
-        "JSON file of the unlabeled images' labels, for the report only.",
-    )
-    _define_plan_flags(group)
+    define_self_training_flags(flag_values)
     flags_lib.define_training_flags(flag_values)
-
-
-def _define_plan_flags(group):
-    group.boolean(
-        "dry_run",
-        False,
-        "Print the stages, their steps, images, storage and device-hours, and "
-        "run nothing.",
-    )
-    group.integer(
-        "planned_images",
-        None,
-        "Unlabeled images that the plan reckons with; none counts those of "
-        "unlabel_data_dir.",
-        lower_bound=1,
-    )
-    group.integer(
-        "planned_image_bytes",
-        100000,
-        "Bytes of one of these planned_images.",
-        lower_bound=1,
-    )
+    flags_lib.define_fixres_flags(flag_values)
 
 
 def config_from_flags(flag_values):
@@ -180,18 +118,23 @@ def config_from_flags(flag_values):
         if not getattr(values, name):
             raise ValueError(f"--{name} is needed.")
     chain = _chain(values)
+    overrides = dict(_OFFLINE)
+    if chain.fixres is not None and not values.init_model:
+        overrides.update(_NOTHING_FROZEN)
     teacher_values = flags_lib.Values(
         flag_values,
         preset=chain.teacher,
-        overrides={**_OFFLINE, "unlabel_ratio": 0.0},
+        overrides={**overrides, "unlabel_ratio": 0.0},
     )
     given = values.teacher_model_path is not None
+    rounds = tuple(
+        _student_config(flag_values, number, preset, overrides)
+        for number, preset in enumerate(chain.students, start=1)
+    )
+    tuning, fixres = _tuning_config(flag_values, chain.fixres, rounds)
     return SelfTrainingConfig(
         work_dir=values.work_dir,
-        rounds=tuple(
-            _student_config(flag_values, number, preset)
-            for number, preset in enumerate(chain.students, start=1)
-        ),
+        rounds=rounds,
         unlabel_data_dir=values.unlabel_data_dir,
         unlabel_split=values.file_prefix,
         balance=balancing.BalanceConfig(
@@ -206,6 +149,8 @@ def config_from_flags(flag_values):
         filter_model=_given_model(values.filter_teacher, teacher_values),
         teacher_checkpoint=values.teacher_model_path,
         truth=values.unlabel_truth,
+        tuning=tuning,
+        fixres=fixres,
     )
 
 
@@ -225,12 +170,15 @@ def _given_model(path, values):
 
 def _chain(values):
     """Returns the `chains.Chain` of the run; its recipes are None for none."""
-    teacher, students, rounds = None, [], values.rounds
+    teacher, students, rounds, fixres = None, [], values.rounds, None
     if values.chain is not None:
         chain = chains.get_chain(values.chain)
         given = values.given("rounds")
         rounds = len(chain.students) if given is None else given
         teacher, students = chain.teacher, chain.students[:rounds]
+        fixres = chain.fixres
+    if values.fixres_preset is not None:
+        fixres = values.fixres_preset or None
     students = values.student_preset or students or [None]
     if len(students) not in (1, rounds):
         raise ValueError(
@@ -239,10 +187,11 @@ def _chain(values):
         )
     if len(students) == 1:
         students = rounds * [students[0]]
-    return chains.Chain(values.teacher_preset or teacher, tuple(students))
+    teacher = values.teacher_preset or teacher
+    return chains.Chain(teacher, tuple(students), fixres)
 
 
-def _student_config(flag_values, number, preset):
+def _student_config(flag_values, number, preset, overrides):
     values = flags_lib.Values(flag_values)
     return flags_lib.train_config(
         flags_lib.Values(
@@ -252,12 +201,46 @@ def _student_config(flag_values, number, preset):
                 "unlabel_data_dir": run_dir.pseudo_labeled_dir(
                     values.work_dir, number
                 ),
-                **_OFFLINE,
+                **overrides,
                 "file_prefix": "train",
-                "seed": values.seed + 1000003 * number,
+                "seed": values.seed + _SEED_STRIDE * number,
             },
         )
     )
+
+
+def _tuning_config(flag_values, preset, rounds):
+    """Returns the run that tunes the last student, and how; or twice None."""
+    values = flags_lib.Values(flag_values)
+    if preset is None:
+        for name in ("fixres_epochs", "fixres_variant"):
+            if values.given(name) is not None:
+                raise ValueError(
+                    f"--{name} needs --fixres_preset, or a --chain with one."
+                )
+        return None, None
+    last_student = run_dir.round_dir(values.work_dir, len(rounds), "model")
+    values = flags_lib.Values(
+        flag_values,
+        preset=preset,
+        overrides={
+            **_OFFLINE,
+            **fixres_flags.IMPLIED,
+            "mode": FIXRES_MODE,
+            "init_model_path": last_student,
+            "checkpoint_head": "load",
+            "steps_per_eval": _NEVER,
+            "seed": values.seed + _SEED_STRIDE * (len(rounds) + 1),
+        },
+    )
+    try:
+        fixres = fixres_flags.fixres_config(values)
+        train = fixres_lib.tuning_config(flags_lib.train_config(values), fixres)
+        return fixres_lib.with_student(
+            train, fixres, rounds[-1].model, flags_lib.given_model(values)
+        )
+    except ValueError as error:
+        raise ValueError(f"--fixres_preset={preset}: {error}") from error
 
 
 def main(flag_values):

@@ -15,6 +15,13 @@ from PIL import Image
 ROOT = pathlib.Path(__file__).parent.parent
 SCRIPTS = [*sorted((ROOT / "scripts").rglob("*.sh")), ROOT / ".ci" / "run"]
 SOURCED = [p for p in SCRIPTS if p.read_text().startswith("# shell")]
+# pip puts it beside Python, which need not be in the PATH.
+SHELLCHECK = shutil.which(
+    "shellcheck",
+    path=os.pathsep.join(
+        [os.path.dirname(sys.executable), os.environ.get("PATH", "")]
+    ),
+)
 
 
 def bash(command, **environment):
@@ -51,10 +58,11 @@ def test_scripts_are_valid_bash(path):
     assert check.returncode == 0, check.stderr
 
 
-@pytest.mark.skipif(not shutil.which("shellcheck"), reason="no shellcheck here")
+@pytest.mark.slow
+@pytest.mark.skipif(not SHELLCHECK, reason="no shellcheck here")
 def test_scripts_pass_shellcheck():
     check = subprocess.run(
-        ["shellcheck", "-x", *map(str, SCRIPTS)],
+        [SHELLCHECK, "-x", *map(str, SCRIPTS)],
         cwd=ROOT,
         capture_output=True,
         text=True,

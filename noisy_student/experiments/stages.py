@@ -217,7 +217,7 @@ class Planner:
             task_name=_TASK,
             unlabel_data_dir=f"{{work_dir}}/{_division_dir(teacher, seed)}",
             file_prefix="unlabeled",
-            output_dir=f"{{work_dir}}/seed_{seed}/{teacher.name}/labels",
+            output_dir=_labels_dir(teacher, seed),
             eval_batch_size=_EVAL_BATCH_SIZE,
         )
 
@@ -228,7 +228,7 @@ class Planner:
             "data_prep.filter_unlabel",
             input_dir=f"{{work_dir}}/{_division_dir(teacher, seed)}",
             file_prefix="unlabeled",
-            prediction_dir=f"{{work_dir}}/seed_{seed}/{teacher.name}/labels",
+            prediction_dir=_labels_dir(teacher, seed),
             output_dir=f"{{work_dir}}/{folder}",
             num_label_classes=_num_classes(teacher),
             **self.protocol.selections[selection],
@@ -266,6 +266,10 @@ def test_dir(arm, seed):
 
 def _model_dir(name, seed):
     return f"{{work_dir}}/{model_dir(arms.ARMS[name], seed)}"
+
+
+def _labels_dir(teacher, seed):
+    return f"{{work_dir}}/seed_{seed}/{teacher.name}/labels"
 
 
 def _selection_dir(teacher, selection, seed):

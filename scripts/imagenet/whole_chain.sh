@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The paper's whole self-training on ImageNet in one command: for L2 a B7, then
-# three students; for B0 to B7 a teacher and a student of the same size.
+# The paper's whole self-training on ImageNet in one command: for L2 a B7, three
+# students, then FixRes; for B0 to B7 a teacher and a student of the same size.
 set -euo pipefail
 
 # shellcheck source=scripts/command_line.sh

@@ -19,7 +19,7 @@ def parse(*arguments):
 
 def run(*arguments, options=()):
     flag_values = parse("--input_dir=in", "--output_dir=out", *arguments)
-    beam_pipeline.run_from_flags(flag_values, list(options))
+    beam_pipeline.main(flag_values, list(options))
 
 
 @pytest.mark.parametrize(

@@ -164,3 +164,19 @@ def test_keys_must_tell_images_apart(tmp_path):
     write(tmp_path / "all", ["cat/0", "dog/0", "cat/0"])
     with pytest.raises(ValueError, match="that of another: b'cat/0'"):
         divide.write(config(tmp_path / "all", tmp_path / "out"))
+
+
+def test_the_manifest_is_read_once_for_all_splits(
+    input_dir, tmp_path, monkeypatch
+):
+    calls = []
+    read_manifest = shards.read_manifest
+
+    def read_and_count(directory, split):
+        if str(directory) == str(input_dir):
+            calls.append(split)
+        return read_manifest(directory, split)
+
+    monkeypatch.setattr(shards, "read_manifest", read_and_count)
+    assert len(divide.write(config(input_dir, tmp_path))) == 3
+    assert calls == ["train"]

@@ -142,14 +142,31 @@ def test_a_thousand_classes_are_drawn_as_lines():
     assert width < count_pixels(png, theme.right) < 10 * width
 
 
-def test_counts_of_zero_everywhere_can_be_drawn():
-    decode(plots.confidence_histogram([0] * 4, wrong_counts=[0] * 4))
-    decode(plots.class_counts({"kept": [0, 0]}, ["a", "b"]))
+def test_counts_of_zero_everywhere_draw_no_bar():
+    theme = plots.LIGHT
+    png = plots.confidence_histogram([0] * 4, wrong_counts=[0] * 4)
+    some = plots.confidence_histogram([9] * 4, wrong_counts=[0] * 4)
+    # What is left are the patches of the legend.
+    assert count_pixels(png, theme.right) < count_pixels(some, theme.right) / 10
+    png = plots.class_counts({"kept": [0, 0]}, ["a", "b"])
+    some = plots.class_counts({"kept": [1, 1]}, ["a", "b"])
+    assert count_pixels(png, theme.right) < count_pixels(some, theme.right) / 10
 
 
 def test_names_that_look_like_formulas_are_drawn_as_they_are():
-    decode(plots.class_counts({"kept": [1]}, [r"$\frac{$"]))
-    decode(plots.contact_sheet(IMAGES[:1], [r"$\frac{$"], wrong=[False]))
+    def ink(draw, name):
+        return count_pixels(draw(name), plots.LIGHT.text)
+
+    for draw in (
+        lambda name: plots.class_counts({"kept": [1]}, [name]),
+        lambda name: plots.contact_sheet(IMAGES[:1], [name], wrong=[False]),
+    ):
+        nothing = ink(draw, "")
+        plain, formula = (ink(draw, n) - nothing for n in ("mm", "$mm$"))
+        # The two signs are there; as a formula they would not be.
+        assert formula > 1.2 * plain > 0
+        # No formula, and no error.
+        assert ink(draw, r"$\frac{$") > nothing
 
 
 def test_wrong_images_get_a_frame():

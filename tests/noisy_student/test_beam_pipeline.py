@@ -115,6 +115,18 @@ def test_labelling_needs_a_checkpoint():
         run("--input_dir=in", "--output_dir=out", "--stages=predict")
 
 
+def test_flags_are_refused_before_the_teacher_is_looked_for(monkeypatch):
+    monkeypatch.setattr(models, "resolve", None)
+    with pytest.raises(ValueError, match="--shard_id is for .*Received: 0"):
+        run(
+            "--input_dir=in",
+            "--output_dir=out",
+            "--stages=predict",
+            "--checkpoint=/no/such/teacher",
+            "--shard_id=0",
+        )
+
+
 def test_classes_other_than_the_teachers_are_refused_first(teacher, tmp_path):
     out = tmp_path / "out"
     with pytest.raises(ValueError, match="has 4 classes.*num_label_classes=9"):

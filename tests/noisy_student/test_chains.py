@@ -21,6 +21,8 @@ NETWORKS = {
     "digits": [("b0", 0.0), ("b0", 3.0), ("b0", 3.0)],
     "digits_long": [("b0", 0.0), ("b0", 3.0), ("b0", 3.0)],
 }
+# What tunes the last student: network, resolutions, fixed blocks.
+TUNED = {"imagenet/l2": ("efficientnet-l2", 475, 800, 44)}
 
 
 def parse(*arguments):
@@ -63,8 +65,93 @@ def test_a_chain_resolves_to_its_networks(name):
     if name.startswith("imagenet/"):
         assert run.balance.num_image == 130000
         assert run.balance.min_threshold == 0.3
-    # No two rounds draw the same.
-    assert len({train.seed for train in run.rounds}) == len(run.rounds)
+    runs = [*run.rounds, *filter(None, [run.tuning])]
+    # No two draw the same.
+    assert len({train.seed for train in runs}) == len(runs)
+
+
+def tuned(run):
+    """Returns what is tuned, and how, as the row of `TUNED`."""
+    train = run.tuning
+    return (
+        train.model.model_name,
+        run.fixres.trained_size,
+        train.model.image_size,
+        train.freeze.fixed_blocks,
+    )
+
+
+@pytest.mark.parametrize("name", sorted(chains.CHAINS))
+def test_a_chain_ends_with_fixres_where_the_paper_does(name):
+    run = config_of(f"--chain={name}")
+    if name not in TUNED:
+        assert (run.tuning, run.fixres) == (None, None)
+        return
+    assert tuned(run) == TUNED[name]
+    assert run.tuning.init_checkpoint == "/no/such/work/round_3/model"
+    assert run.tuning.init_ema
+    assert run.fixres.epochs == 1.5
+    assert run.tuning.data.label_data_dir == "labeled"
+    assert run.tuning.labeled_augment.name == "none"
+    for train in (run.teacher, *run.rounds):
+        assert train.freeze == config.FreezeConfig()
+        assert train.init_checkpoint is None
+
+
+def test_the_phase_is_left_out_or_put_after_any_chain():
+    assert config_of("--chain=imagenet/l2", "--fixres_preset=").tuning is None
+    run = config_of(
+        "--chain=digits",
+        "--task_name=cifar10",
+        "--fixres_preset=cifar10/fixres",
+    )
+    assert tuned(run) == ("efficientnet-b0", 32, 48, 4)
+    assert run.tuning.model.stored_size == 32
+    # The width of the student, which the recipe does not know.
+    assert run.tuning.model.width_coefficient == 0.25
+
+
+def test_flags_of_the_phase_are_for_it_alone():
+    run = config_of(
+        "--chain=imagenet/l2",
+        "--rounds=1",
+        "--fix_layer_num=20",
+        "--nouse_ema",
+        "--fixres_epochs=3",
+    )
+    assert tuned(run) == ("efficientnet-l2", 475, 800, 20)
+    assert run.tuning.init_checkpoint == "/no/such/work/round_1/model"
+    assert not run.tuning.init_ema
+    assert run.fixres.epochs == 3
+    assert run.rounds[0].freeze == config.FreezeConfig()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            ["imagenet/l2", "--student_preset=imagenet/b7_noisy_student"],
+            "--fixres_preset=imagenet/l2_fixres: --model_name asks for "
+            "efficientnet-l2, .* the last student was trained with .*-b7",
+        ),
+        (
+            ["imagenet/l2", "--input_image_size=300"],
+            "must be above 300, where the last student was .* Received: 300",
+        ),
+        (
+            ["imagenet/b0", "--fixres_epochs=2"],
+            "--fixres_epochs needs --fixres_preset, or a --chain with one",
+        ),
+        (
+            ["imagenet/b0", "--fixres_preset=imagenet/b0_supervised"],
+            "--fixres_variant=full needs --fix_layer_num",
+        ),
+    ],
+)
+def test_a_phase_that_does_not_fit_the_chain_is_refused(options, message):
+    chain, *others = options
+    with pytest.raises(ValueError, match=message):
+        config_of(f"--chain={chain}", *others)
 
 
 def test_flags_override_a_chain():
@@ -77,7 +164,9 @@ def test_flags_override_a_chain():
     assert networks(run) == [("b0", 0.0), ("l2", 14.0), ("l2", 14.0)]
     assert {train.batch_size for train in run.rounds} == {512}
     run = config_of(
-        "--chain=imagenet/l2", "--student_preset=imagenet/b7_noisy_student"
+        "--chain=imagenet/l2",
+        "--student_preset=imagenet/b7_noisy_student",
+        "--fixres_preset=",
     )
     assert networks(run) == [("b7", 0.0)] + 3 * [("b7", 3.0)]
 
@@ -108,6 +197,7 @@ def test_the_plan_of_l2_has_the_papers_steps_and_images():
         "student 1",
         "student 2",
         "student 3",
+        "FixRes",
     ]
     (teacher,) = stages["first teacher"]
     assert (teacher.steps, teacher.images) == (218949, 218949 * 2048)
@@ -122,6 +212,62 @@ def test_the_plan_of_l2_has_the_papers_steps_and_images():
         assert train.model.image_size == 475
     assert stages["student 1"][0].model.model_name == "efficientnet-b7"
     assert stages["student 2"][0].model.model_name == "efficientnet-l2"
+
+
+def test_the_plan_ends_with_the_phase_at_its_resolution():
+    run = config_of("--chain=imagenet/l2")
+    *_, last = plan.make(run, CORPUS)
+    (tune,) = last.stages
+    # 1.5 epochs of 1,281,167 images in batches of 2,048.
+    assert (tune.steps, tune.images) == (938, 938 * 2048)
+    assert tune.model.image_size == 800
+    assert tune.core_hours == plan.core_hours(
+        run.tuning.model, 938 * 2048, training=True
+    )
+    smaller = dataclasses.replace(run.tuning.model, image_size=475)
+    assert tune.core_hours > 2.5 * plan.core_hours(
+        smaller, tune.images, training=True
+    )
+    # The one checkpoint, and the archive's.
+    assert tune.storage == 2 * plan.checkpoint_bytes(tune.model)
+    assert last.notes == (
+        "full: trained at 475 x 475 pixels, tuned at 800 x 800, from the "
+        "averaged weights.",
+        "938 steps, 1.50 epochs: steps 218011 to 218949 of the schedule. "
+        "RMSprop begins with fresh slots.",
+        "The stem and the first 44 blocks stay; their batch normalization "
+        "takes moving statistics.",
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (
+            ["--fixres_variant=classifier"],
+            "The classifier is trained; all batch normalization takes moving "
+            "statistics.",
+        ),
+        (
+            ["--fixres_variant=head_batch_norm"],
+            "The classifier and the batch normalization before the pooling are "
+            "trained; any other takes moving statistics.",
+        ),
+        (
+            ["--fix_layer_num=-1", "--trainable_blocks=3"],
+            "The head and the last 3 blocks are trained; batch normalization "
+            "before them takes moving statistics.",
+        ),
+        (
+            ["--freeze_batch_norm"],
+            "The stem and the first 44 blocks stay; all batch normalization "
+            "takes moving statistics.",
+        ),
+    ],
+)
+def test_the_plan_says_what_the_phase_trains(options, sentence):
+    *_, last = plan.make(config_of("--chain=imagenet/l2", *options), CORPUS)
+    assert last.notes[-1] == sentence
 
 
 def test_the_published_run_takes_the_published_hours():
@@ -199,8 +345,9 @@ def test_a_dry_run_prints_the_plan_and_runs_nothing(capsys, tmp_path):
     )
     text = capsys.readouterr().out
     assert text.startswith("300,000,000 unlabeled images of 20.0 KiB;")
-    assert text.count("to do") == 10
+    assert text.count("to do") == 11
     assert "efficientnet-l2 at 475" in text
+    assert "tune    efficientnet-l2 at 800" in text
     assert "an estimate" in text
     # The first line names the directory.
     assert max(map(len, text.splitlines()[1:])) <= 100

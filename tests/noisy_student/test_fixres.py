@@ -20,10 +20,12 @@ from noisy_student import (
     models,
     moving_average,
     run_dir,
+    strategy,
     train_loop,
 )
 from noisy_student import config as config_lib
 from noisy_student import flags as flags_lib
+from tests import replicas as replicas_lib
 from tests.noisy_student import fixtures, networks
 
 pytestmark = pytest.mark.slow
@@ -157,6 +159,40 @@ def test_what_is_frozen_stays_to_the_bit_and_the_rest_moves(
     assert len(statistics) == {"classifier": 0, "head_batch_norm": 2}.get(
         variant, 8
     )
+
+
+def test_on_several_replicas_each_keeps_what_is_frozen_to_the_bit(
+    trained, tmp_path, monkeypatch
+):
+    states = []
+
+    class Loop(train_loop._Loop):
+        def __init__(self, config, state, *others):
+            states.append(state)
+            super().__init__(config, state, *others)
+
+    monkeypatch.setattr(train_loop, "_Loop", Loop)
+    replicas = replicas_lib.two_replicas()
+    monkeypatch.setattr(strategy, "create_strategy", lambda _: replicas)
+    fixtures.run_main(*arguments(trained, tmp_path))
+    (state,) = states
+    before = weights(trained[1], use_ema=True)
+    moved = set()
+    for name, weight in moving_average.named_weights(state.model).items():
+        own = replicas.experimental_local_results(weight)
+        average = state.moving_average.shadows[name]
+        own += replicas.experimental_local_results(average)
+        assert len(own) == 4
+        if any(not np.array_equal(part, before[name]) for part in own):
+            moved.add(name)
+    assert moved == {n for n in before if n.startswith(TRAINED["full"])}
+    # What is saved is what they hold.
+    for use_ema in (True, False):
+        saved = weights(tmp_path, use_ema=use_ema)
+        for name in before.keys() - moved:
+            np.testing.assert_array_equal(saved[name], before[name])
+    report = run_dir.read_report(str(tmp_path))
+    assert report["eval/num_images"] == report["eval_before/num_images"] == 7
 
 
 def test_the_report_has_both_evaluations_at_the_larger_size(trained, tuned):

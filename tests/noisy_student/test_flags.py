@@ -574,13 +574,16 @@ SELF_TRAINING_NON_DEFAULT = {
 PLAN_FLAGS = {"dry_run", "planned_images", "planned_image_bytes"}
 
 
-def test_no_flag_of_self_training_is_dead():
+def test_no_flag_of_self_training_is_dead(tmp_path):
     flag_values = parse(define=self_training.define_flags)
-    training = set(flag_values) - set(SELF_TRAINING_NON_DEFAULT) - PLAN_FLAGS
+    recipe = tmp_path / "tuned.json"
+    recipe.write_text(json.dumps({"input_image_size": 256, "fix_layer_num": 3}))
+    non_default = {**SELF_TRAINING_NON_DEFAULT, "fixres_preset": recipe}
+    training = set(flag_values) - set(non_default) - PLAN_FLAGS
     # The others are those of a training run.
     assert training < set(NON_DEFAULT)
     base = self_training_config("--unlabel_ratio=3")
-    for name, value in SELF_TRAINING_NON_DEFAULT.items():
+    for name, value in non_default.items():
         changed = self_training_config("--unlabel_ratio=3", f"--{name}={value}")
         assert changed != base, name
 

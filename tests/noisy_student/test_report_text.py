@@ -26,6 +26,24 @@ def test_headline_is_honest_about_what_was_gained(top_1, expected):
     )
 
 
+def test_a_tuned_network_has_the_last_row_and_the_headline():
+    report = report_run.changed()
+    report["fixres"] = {
+        "round": 1,
+        "role": "fixres",
+        "test_top_1": 0.93,
+        "num_images": 400,
+        "fixres": {"trained_size": 32, "tuned_size": 48},
+    }
+    *_, student, tuned = report_text.table(report)
+    assert student[0] == "student 1"
+    assert tuned == ["student 1, FixRes at 48", "93.00", "+3.00", "-", "-"]
+    assert report_text.headline(report) == (
+        "Student 1, FixRes at 48 classifies 93.00 % of the test images "
+        "correctly, 3.00 points more than the first teacher (90.00 %)."
+    )
+
+
 def test_precision_follows_from_the_number_of_images():
     # sqrt(0.925 * 0.075 / 400) = 0.0132
     assert report_text.precision(report_run.REPORT) == (

@@ -16,8 +16,13 @@ def test_every_flag_of_every_stage_exists_and_has_a_good_value(name, planner):
     plan = planner.plan(arms.ARMS[name], 0)
     for stage in [*plan, *planner.test_plan(arms.ARMS[name], 0)]:
         parsed = stage.parse()
+        for flag, value in stage.flags.items():
+            if isinstance(value, tuple):
+                value = list(value)
+            assert parsed[flag].value == value, (stage.name, flag)
         if stage.module == "noisy_student.main":
-            flags_lib.config_from_flags(parsed)
+            run = flags_lib.config_from_flags(parsed)
+            assert run.mode == stage.flags["mode"]
 
 
 @pytest.mark.parametrize("name", arms.ARMS)
