@@ -14,7 +14,7 @@ import os
 
 import numpy as np
 
-from data_prep import files, image_fingerprints, image_folder, shards
+from data_prep import cores, files, image_fingerprints, image_folder, shards
 
 _BATCH = 256
 _FILES_PER_PART = 1024
@@ -218,7 +218,7 @@ def _fingerprints(source):
     rows, keys = [], []
     reader = source.read()
     # Pillow releases the interpreter's lock while it decodes.
-    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+    with concurrent.futures.ThreadPoolExecutor(cores.count()) as pool:
         while batch := list(itertools.islice(reader, _BATCH)):
             images, batch_keys = zip(*batch)
             rows += pool.map(image_fingerprints.fingerprint, images)

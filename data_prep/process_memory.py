@@ -4,6 +4,8 @@ import ctypes
 import os
 import sys
 
+from data_prep import cores
+
 _M_ARENA_MAX = -8
 _ENVIRONMENT = "MALLOC_ARENA_MAX"
 
@@ -21,4 +23,4 @@ def limit_arenas():
         return
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
-        mallopt(_M_ARENA_MAX, len(os.sched_getaffinity(0)))
+        mallopt(_M_ARENA_MAX, cores.count())

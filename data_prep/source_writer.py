@@ -15,7 +15,14 @@ import typing
 
 from absl import logging
 
-from data_prep import files, hashing, image_encoding, progress, shard_writer
+from data_prep import (
+    cores,
+    files,
+    hashing,
+    image_encoding,
+    progress,
+    shard_writer,
+)
 from data_prep import shards as shards_lib
 
 IMAGES_PER_SHARD = 1024
@@ -194,7 +201,7 @@ def _write_shard(shard, split, number, meter, records):
 def _encode_all(items, encode):
     """Yields (item, what `encode` returns for it), in order."""
     items = iter(items)
-    num_threads = os.cpu_count() or 1
+    num_threads = cores.count()
     waiting = collections.deque()
     # Pillow releases the interpreter's lock while it decodes.
     with concurrent.futures.ThreadPoolExecutor(num_threads) as pool:

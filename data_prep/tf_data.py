@@ -4,23 +4,13 @@ TensorFlow would choose by itself, while a pipeline runs, how much of it goes on
 at once. The thread that does so sleeps for times that double up to a minute.
 An iterator that is closed sometimes waits until it wakes (TensorFlow 2.15): a
 pass over some data could take twice its time, the half of it idle. So this is
-switched off, and parallel calls are as many as there are processor cores.
+switched off, and maps say how many calls go on at once: one for each core.
 """
-
-import os
 
 import tensorflow as tf
 
 # Batches that are ready while another one is computed with.
 BATCHES_AHEAD = 2
-
-
-def parallel_calls():
-    """Returns the `num_parallel_calls` of a map: the cores of this process."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # Linux only.
-        return os.cpu_count() or 1
 
 
 def fixed(dataset):

@@ -9,7 +9,7 @@ Records that cannot be used are left out and accounted for
 
 import tensorflow as tf
 
-from data_prep import records, tf_data
+from data_prep import cores, records, tf_data
 from noisy_student import damaged_records, preprocessing, record_stream
 
 # Sets the draws of a noised teacher's view apart from the student's.
@@ -53,7 +53,7 @@ def train_batches(
         "context": context,
         "element_start": start_step * replicas_per_pipeline(context),
         "damage": damage or damaged_records.DamageLog(),
-        "num_parallel_calls": num_parallel_calls or tf_data.parallel_calls(),
+        "num_parallel_calls": num_parallel_calls or cores.count(),
     }
     dataset = _labeled_batches(config, per_replica, **arguments)
     if unlabeled:
@@ -134,7 +134,7 @@ def eval_batches(
             .filter(lambda index, _: index // share % pipelines == reader)
             .map(lambda _, element: element)
         )
-    dataset = dataset.map(look, num_parallel_calls=tf_data.parallel_calls())
+    dataset = dataset.map(look, num_parallel_calls=cores.count())
     padding = tf.nest.map_structure(
         lambda spec: tf.zeros(spec.shape, spec.dtype), dataset.element_spec
     )

@@ -22,6 +22,7 @@ from absl import logging
 
 from data_prep import (
     class_names,
+    cores,
     files,
     image_encoding,
     image_folder,
@@ -71,7 +72,7 @@ class LabeledImages:
     def dataset(self):
         """Returns a `tf.data.Dataset` of what `parse` returns."""
         images = self.elements().map(
-            self.parse, num_parallel_calls=tf_data.parallel_calls()
+            self.parse, num_parallel_calls=cores.count()
         )
         return tf_data.fixed(images)
 

@@ -15,7 +15,7 @@ from typing import Callable, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from data_prep import records, tf_data
+from data_prep import cores, records, tf_data
 from noisy_student import labeled_images
 
 _READ_BYTES = 1 << 23
@@ -137,7 +137,7 @@ class ImageStream:
         rows = rows.concatenate(_padding().repeat())
         rows = rows.take(steps * self.batch_size)
         batches = rows.map(
-            self._look(), num_parallel_calls=tf_data.parallel_calls()
+            self._look(), num_parallel_calls=cores.count()
         ).batch(self.batch_size, drop_remainder=True)
         ahead = max(2, _READ_AHEAD_IMAGES // self.batch_size)
         return tf_data.fixed(batches.prefetch(ahead))

@@ -1,4 +1,4 @@
-"""Tests the paper's findings at a small size, one arm and seed after the other.
+"""Tests the paper's findings at a small size.
 
 Arms, and what they are compared with, are declared in `arms.py`. Killed and
 started again, the command goes on. The test images are looked at by
@@ -13,10 +13,11 @@ import os
 import shlex
 import signal
 import sys
+from concurrent import futures
 
 from absl import logging
 
-from data_prep import command_line, files
+from data_prep import command_line, cores, files
 from noisy_student.experiments import arms, protocol, results, runner, stages
 
 
@@ -39,6 +40,13 @@ def define_flags(flag_values):
         "seeds",
         None,
         "Seeds of each arm; without it, those that the arm declares.",
+        lower_bound=1,
+    )
+    group.integer(
+        "jobs",
+        None,
+        "Commands that run at once, each on its share of the processor cores; "
+        "none takes one for each core, which is fastest for small networks.",
         lower_bound=1,
     )
     group.boolean("dry_run", False, "Say what would be run, and run nothing.")
@@ -94,11 +102,19 @@ def _run(flag_values, results_dir):
         sys.stdout.write(plan)
         return
     stop_at_signals()
+    jobs = flag_values["jobs"].value or cores.count()
     with runner.locked(flag_values.work_dir) as lock:
         _run_all(
-            runner.Runner(planner, flag_values.work_dir, results_dir, lock),
+            runner.Runner(
+                planner,
+                flag_values.work_dir,
+                results_dir,
+                lock,
+                jobs,
+            ),
             chosen,
             evaluate_test=flag_values.evaluate_test,
+            jobs=jobs,
         )
 
 
@@ -169,10 +185,11 @@ def stop_at_signals():
         signal.signal(number, stop)
 
 
-def _run_all(work, chosen, *, evaluate_test):
+def _run_all(work, chosen, *, evaluate_test, jobs):
     """Runs every arm that can be; names those that failed at the end."""
-    failed = []
-    for arm, seed in chosen:
+
+    def run(arm, seed):
+        """Returns the error of a stage that failed, else None."""
         try:
             if not evaluate_test:
                 work.train(arm, seed)
@@ -180,9 +197,20 @@ def _run_all(work, chosen, *, evaluate_test):
                 logging.warning("%s, seed %d: not trained.", arm.name, seed)
         except runner.StageError as error:
             logging.error("%s", error)
-            if error not in failed:
-                failed.append(error)
-    if failed:
+            return error
+        return None
+
+    with futures.ThreadPoolExecutor(jobs) as pool:
+        running = [pool.submit(run, arm, seed) for arm, seed in chosen]
+        try:
+            errors = [each.result() for each in running]
+        except BaseException:
+            for each in running:
+                each.cancel()
+            work.stop()
+            raise
+    # One stage may fail for several arms.
+    if failed := dict.fromkeys(filter(None, errors)):
         raise ValueError(" ".join(map(str, failed)))
 
 

@@ -5,74 +5,58 @@ all random draws, so that arms of one seed differ in what is said here alone.
 The settings of `cifar10/teacher` and `cifar10/student` are in `presets.py`.
 """
 
-import dataclasses
-from typing import Optional
-
-HIGHER, LOWER = "higher", "lower"
-
-
-@dataclasses.dataclass(frozen=True)
-class Finding:
-    """A statement of the paper about an arm and another one.
-
-    Attributes:
-        statement: What the paper says, in our words.
-        source: Where it says so.
-        expected: `HIGHER` or `LOWER`: where the accuracy of the arm is,
-            measured from that of the other one.
-        against: Name of the other arm.
-    """
-
-    statement: str
-    source: str
-    expected: str
-    against: str
-
-
-@dataclasses.dataclass(frozen=True)
-class Arm:
-    """One way to train a network.
-
-    Attributes:
-        name: What it is called.
-        about: How it differs, in a few words.
-        preset: The recipe of `noisy_student.main`.
-        flags: {flag: value} that override the recipe.
-        teacher: The arm whose network labels its unlabeled images; None
-            without any.
-        online: Whether that network labels inside the training step.
-        selection: Which of the labels are kept, a key of
-            `protocol.Protocol.selections`.
-        start: The arm whose weights it starts from; None for random ones.
-        data: Which classes have labels, a key of `protocol.DATA`.
-        num_seeds: Seeds that it is trained with: 0, 1, ...
-        findings: What it tests.
-    """
-
-    name: str
-    about: str
-    preset: str
-    flags: dict = dataclasses.field(default_factory=dict)
-    teacher: Optional[str] = None
-    online: bool = False
-    selection: str = "balanced"
-    start: Optional[str] = None
-    data: str = "all_classes"
-    num_seeds: int = 3
-    findings: tuple = ()
-
-    @property
-    def needs(self):
-        """Tuple of the names of arms that it is made from or compared with."""
-        compared = [finding.against for finding in self.findings]
-        made_from = [n for n in (self.teacher, self.start) if n is not None]
-        return tuple(dict.fromkeys([*made_from, *compared]))
-
+from noisy_student.experiments.arm import (
+    HIGHER,
+    LOOK,
+    LOWER,
+    TUNE,
+    Arm,
+    Finding,
+)
 
 _SMALL = {"width_coefficient": 0.1}
 _SEVEN = {"num_label_classes": 7}
 _TEACHER = "cifar10/teacher"
 _STUDENT = "cifar10/student"
+
+
+def _at_larger_size(size):
+    """Returns the arms of FixRes: untuned, classifier alone, whole phase."""
+    larger = {"input_image_size": size}
+    untuned = f"at_{size}"
+
+    def tuned(name, variant, statement):
+        return Arm(
+            name=name,
+            about=f"tuned at {size}x{size}: {variant}",
+            preset="cifar10/fixres",
+            flags={**larger, "fixres_variant": variant},
+            start="noisy_student",
+            mode=TUNE,
+            findings=(
+                Finding(
+                    f"{statement} helps at a larger resolution, {size} pixels.",
+                    "Section 3.1, FixRes",
+                    HIGHER,
+                    untuned,
+                ),
+            ),
+        )
+
+    return (
+        Arm(
+            name=untuned,
+            about=f"the noisy student, looking at {size}x{size} pixels",
+            preset=None,
+            flags=larger,
+            start="noisy_student",
+            mode=LOOK,
+        ),
+        tuned(f"classifier_at_{size}", "classifier", "Tuning the classifier"),
+        tuned(f"fixres_at_{size}", "full", "FixRes"),
+    )
+
+
 # Each is made of arms further up alone.
 _ARMS = (
     Arm(
@@ -357,6 +341,8 @@ _ARMS = (
             ),
         ),
     ),
+    *_at_larger_size(48),
+    *_at_larger_size(64),
 )
 ARMS = {arm.name: arm for arm in _ARMS}
 HEADLINE = ("teacher", "noisy_student")

@@ -11,6 +11,7 @@ import dataclasses
 from typing import Optional
 
 from noisy_student.experiments import arms, student_t
+from noisy_student.experiments.arm import HIGHER, Finding
 
 REPRODUCED = "reproduced"
 NOT_REPRODUCED = "not reproduced"
@@ -24,7 +25,7 @@ class Judgement:
 
     Attributes:
         arm: Name of the arm that tests it.
-        finding: `arms.Finding`.
+        finding: `arm.Finding`.
         seeds: Tuple of the seeds that both arms have figures for.
         differences: Tuple of float, of each of them: the accuracy of the arm
             less that of the other one, in points.
@@ -33,7 +34,7 @@ class Judgement:
     """
 
     arm: str
-    finding: arms.Finding
+    finding: Finding
     seeds: tuple
     differences: tuple
     interval: Optional[student_t.Interval]
@@ -84,12 +85,12 @@ def mark(interval, expected):
 
     Args:
         interval: `student_t.Interval` of the differences, or None.
-        expected: `arms.HIGHER` or `arms.LOWER`.
+        expected: `arm.HIGHER` or `arm.LOWER`.
     """
     if interval is None:
         return NOT_RUN
     if interval.low <= 0 <= interval.high:
         return INCONCLUSIVE
     is_higher = interval.low > 0
-    agrees = is_higher == (expected == arms.HIGHER)
+    agrees = is_higher == (expected == HIGHER)
     return REPRODUCED if agrees else NOT_REPRODUCED

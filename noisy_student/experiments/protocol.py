@@ -14,7 +14,8 @@ class Protocol:
         dev_size: Training images held out for the choice of recipes.
         num_shards: Shards that the images lie in.
         selections: {name: flags of `data_prep.filter_unlabel`}.
-        train_flags: Flags that override those of every arm.
+        train_flags: Flags that override those of every arm that is trained.
+        tune_flags: Those of every arm that is tuned.
     """
 
     num_labeled: int
@@ -22,6 +23,7 @@ class Protocol:
     num_shards: int
     selections: dict
     train_flags: dict = dataclasses.field(default_factory=dict)
+    tune_flags: dict = dataclasses.field(default_factory=dict)
 
 
 # Of 25,000 training images about 20,000 are unlabeled, 2,000 of each class.
@@ -63,6 +65,7 @@ SMOKE = Protocol(
         "width_coefficient": 0.1,
         "depth_coefficient": 0.1,
     },
+    tune_flags={"train_steps": 20, "train_batch_size": 20, "warmup_epochs": 0},
 )
 
 # Flags of `data_prep.divide`. The last three classes by name, of which there

@@ -6,6 +6,7 @@ from absl import logging
 
 from data_prep import charts, files
 from noisy_student.experiments import arms, findings, stages
+from noisy_student.experiments.arm import HIGHER
 
 CHART = "findings"
 _HEAD = """\
@@ -182,7 +183,7 @@ def _draw(judged, plots, theme):
                 finding["interval"]["mean"],
                 finding["interval"]["low"],
                 finding["interval"]["high"],
-                finding["expected"] == arms.HIGHER,
+                finding["expected"] == HIGHER,
             )
             for finding in judged
         ],

@@ -9,15 +9,18 @@ enough to be kept for good.
 import contextlib
 import fcntl
 import os
+import queue
 import subprocess
+import threading
 import time
 
 from absl import logging
 
-from data_prep import files
+from data_prep import cores, files
 from noisy_student import run_dir
 from noisy_student.experiments import arms as arms_lib
 from noisy_student.experiments import stages as stages_lib
+from noisy_student.experiments.arm import LOOK
 
 _LONGEST_LINE = 500
 
@@ -48,21 +51,29 @@ def locked(work_dir):
 
 
 class Runner:
-    """Runs stages and keeps what came of them.
+    """Runs stages and keeps what came of them; threads may share one.
 
     Args:
         planner: `stages.Planner`.
         work_dir: Directory of everything that stages make.
         results_dir: Directory of the results.
         lock: Descriptor that stages inherit, from `locked`.
+        jobs: Stages that run at once. Each has its share of the processor
+            cores, where the system can tell a process which to take.
     """
 
-    def __init__(self, planner, work_dir, results_dir, lock):
+    def __init__(self, planner, work_dir, results_dir, lock, jobs=1):
         self._planner = planner
         self._work_dir = work_dir
         self._results_dir = results_dir
         self._lock = lock
         self._failed = {}
+        self._turns = {}
+        self._running = set()
+        self._is_stopped = False
+        self._cores = queue.SimpleQueue()
+        for share in _divide_cores(jobs):
+            self._cores.put(share)
 
     def train(self, arm, seed):
         """Trains an arm, unless its result is there.
@@ -83,19 +94,12 @@ class Runner:
         plan = self._planner.plan(arm, seed)
         seconds = {stage.name: self.run(stage, arm, seed) for stage in plan}
         train = self._planner.train(arm, seed)
-        report = run_dir.read_report(
-            os.path.join(self._work_dir, stages_lib.model_dir(arm, seed))
-        )
-        settings = train.train_config()
         result = {
             "arm": arm.name,
             "seed": seed,
-            "evaluations": {stages_lib.DEV: _figures(report, "eval/")},
-            "train_steps": settings.train_steps,
-            "images_per_step": images_per_step(settings),
+            **self._outcome(arm, seed),
             "train_seconds": seconds[train.name],
             **self._made_by(arm, seed),
-            "made_with": report["made_with"],
         }
         files.write_json(path, result)
         logging.info(
@@ -105,6 +109,29 @@ class Runner:
             100 * result["evaluations"][stages_lib.DEV]["top_1"],
             stages_lib.DEV,
         )
+
+    def _outcome(self, arm, seed):
+        """Returns what its last stage left: figures, and what was trained."""
+        if arm.mode == LOOK:
+            folder = stages_lib.look_dir(arm, seed)
+            report = files.read_json(
+                os.path.join(self._work_dir, folder, "eval.json")
+            )
+            prefix, steps, images = f"{stages_lib.DEV}/", 0, 0
+        else:
+            folder = stages_lib.model_dir(arm, seed)
+            report = run_dir.read_report(os.path.join(self._work_dir, folder))
+            # Tuning takes a part of the steps that its recipe has.
+            prefix, steps = "eval/", report["config"]["train_steps"]
+            images = images_per_step(
+                self._planner.train(arm, seed).train_config()
+            )
+        return {
+            "evaluations": {stages_lib.DEV: _figures(report, prefix)},
+            "train_steps": steps,
+            "images_per_step": images,
+            "made_with": report["made_with"],
+        }
 
     def evaluate_test(self, arm, seed):
         """Evaluates a trained arm on the test images, once.
@@ -151,6 +178,16 @@ class Runner:
         Raises:
             As `train`.
         """
+        with self._turns.setdefault(stage.name, threading.Lock()):
+            return self._run(stage, arm, seed)
+
+    def stop(self):
+        """Ends the stages that run, and lets none begin."""
+        self._is_stopped = True
+        for process in list(self._running):
+            process.terminate()
+
+    def _run(self, stage, arm, seed):
         if stage.name in self._failed:
             raise self._failed[stage.name]
         stamp_path = os.path.join(
@@ -203,13 +240,38 @@ class Runner:
                 pass_fds=(self._lock,),
                 start_new_session=True,
             )
-            try:
+            with self._on_cores(process):
                 return process.wait()
-            except BaseException:
-                # Training saves what it has, and goes on from there.
-                process.terminate()
-                process.wait()
-                raise
+
+    @contextlib.contextmanager
+    def _on_cores(self, process):
+        """Gives a process, which has just begun, its cores."""
+        share = self._cores.get()
+        self._running.add(process)
+        if share:
+            with contextlib.suppress(ProcessLookupError):
+                os.sched_setaffinity(process.pid, share)
+        if self._is_stopped:
+            process.terminate()
+        try:
+            yield
+        except BaseException:
+            # Training saves what it has, and goes on from there.
+            process.terminate()
+            process.wait()
+            raise
+        finally:
+            self._running.discard(process)
+            self._cores.put(share)
+
+
+def _divide_cores(jobs):
+    """Returns the set of cores of each job; None leaves it to the system."""
+    available = cores.available()
+    if available is None:
+        return [None] * jobs
+    # Too few for all: then they share.
+    return [set(available[job::jobs]) or set(available) for job in range(jobs)]
 
 
 def result_path(results_dir, arm, seed):

@@ -17,6 +17,7 @@ from noisy_student import config as config_lib
 from noisy_student import flags as flags_lib
 from noisy_student.experiments import arms
 from noisy_student.experiments import protocol as protocol_lib
+from noisy_student.experiments.arm import LOOK, TRAIN, TUNE
 
 DEV, TEST = "dev", "test"
 _TFDS = "tfds:"
@@ -83,7 +84,7 @@ class Stage:
             ValueError: If a flag or its value does not exist.
         """
         parsed = self.parse()
-        if self.flags.get("mode") != "train_and_eval":
+        if self.flags.get("mode") not in (TRAIN, TUNE):
             return None
         return flags_lib.config_from_flags(parsed).train
 
@@ -185,7 +186,9 @@ class Planner:
         )
 
     def train(self, arm, seed):
-        """Returns the `Stage` that trains an arm."""
+        """Returns the `Stage` that trains an arm, or looks at it."""
+        if arm.mode == LOOK:
+            return self._look(arm, seed)
         settings = {"preset": arm.preset, "seed": _train_seed(arm, seed)}
         if arm.teacher is not None:
             folder = _selection_dir(arm.teacher, arm.selection, seed)
@@ -196,16 +199,30 @@ class Planner:
         if arm.start is not None:
             settings["init_model"] = True
             settings["init_model_path"] = _model_dir(arm.start, seed)
+        overrides = self.protocol.train_flags
+        if arm.mode == TUNE:
+            overrides = self.protocol.tune_flags
         return _stage(
             f"seed_{seed}/{arm.name}/train",
             "noisy_student.main",
-            mode="train_and_eval",
+            mode=arm.mode,
             **settings,
             label_data_dir=f"{{work_dir}}/{_division_dir(arm, seed)}",
             eval_split=DEV,
             model_dir=_model_dir(arm.name, seed),
             steps_per_eval=_NEVER,
-            **{**arm.flags, **self.protocol.train_flags},
+            **{**arm.flags, **overrides},
+        )
+
+    def _look(self, arm, seed):
+        return _stage(
+            f"seed_{seed}/{arm.name}/{DEV}",
+            "noisy_student.main",
+            mode=arm.mode,
+            label_data_dir=f"{{work_dir}}/{_division_dir(arm, seed)}",
+            eval_split=DEV,
+            output_dir=f"{{work_dir}}/{look_dir(arm, seed)}",
+            **_network(arm, seed),
         )
 
     def _labels(self, teacher, seed):
@@ -239,13 +256,11 @@ class Planner:
         return _stage(
             f"seed_{seed}/{arm.name}/test",
             "noisy_student.main",
-            mode="eval",
-            checkpoint=_model_dir(arm.name, seed),
-            task_name=_TASK,
+            mode=LOOK,
             label_data_dir=f"{_IMAGES}/{folder}",
             eval_split=TEST,
-            eval_batch_size=_EVAL_BATCH_SIZE,
             output_dir=f"{{work_dir}}/{test_dir(arm, seed)}",
+            **_network(arm, seed),
         )
 
 
@@ -259,6 +274,11 @@ def model_dir(arm, seed):
     return f"seed_{seed}/{arm.name}/model"
 
 
+def look_dir(arm, seed):
+    """Returns where its figures on `dev` go, if it is not trained."""
+    return f"seed_{seed}/{arm.name}/{DEV}"
+
+
 def test_dir(arm, seed):
     """Returns where its figures on test images go, likewise."""
     return f"seed_{seed}/{arm.name}/test"
@@ -266,6 +286,17 @@ def test_dir(arm, seed):
 
 def _model_dir(name, seed):
     return f"{{work_dir}}/{model_dir(arms.ARMS[name], seed)}"
+
+
+def _network(arm, seed):
+    """Returns the flags by which an evaluation finds an arm's network."""
+    is_own = arm.mode != LOOK
+    return {
+        "checkpoint": _model_dir(arm.name if is_own else arm.start, seed),
+        "task_name": _TASK,
+        "eval_batch_size": _EVAL_BATCH_SIZE,
+        **({} if is_own else arm.flags),
+    }
 
 
 def _labels_dir(teacher, seed):

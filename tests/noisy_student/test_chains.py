@@ -31,7 +31,7 @@ def parse(*arguments):
     flag_values(
         [
             "self_training",
-            "--work_dir=/no/such/work",
+            "--work_dir=/no/such/runs",
             "--label_data_dir=labeled",
             "--unlabel_data_dir=/no/such/images",
             *arguments,
@@ -88,7 +88,7 @@ def test_a_chain_ends_with_fixres_where_the_paper_does(name):
         assert (run.tuning, run.fixres) == (None, None)
         return
     assert tuned(run) == TUNED[name]
-    assert run.tuning.init_checkpoint == "/no/such/work/round_3/model"
+    assert run.tuning.init_checkpoint == "/no/such/runs/round_3/model"
     assert run.tuning.init_ema
     assert run.fixres.epochs == 1.5
     assert run.tuning.data.label_data_dir == "labeled"
@@ -120,7 +120,7 @@ def test_flags_of_the_phase_are_for_it_alone():
         "--fixres_epochs=3",
     )
     assert tuned(run) == ("efficientnet-l2", 475, 800, 20)
-    assert run.tuning.init_checkpoint == "/no/such/work/round_1/model"
+    assert run.tuning.init_checkpoint == "/no/such/runs/round_1/model"
     assert not run.tuning.init_ema
     assert run.fixres.epochs == 3
     assert run.rounds[0].freeze == config.FreezeConfig()

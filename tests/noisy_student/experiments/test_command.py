@@ -118,5 +118,5 @@ def test_arms_that_failed_are_named_after_the_others_ran(tmp_path):
     work = Work()
     chosen = [(arms.ARMS[n], 0) for n in ("teacher", "small_teacher")]
     with pytest.raises(ValueError, match="teacher failed; see log."):
-        command._run_all(work, chosen, evaluate_test=False)
+        command._run_all(work, chosen, evaluate_test=False, jobs=1)
     assert work.trained == ["teacher", "small_teacher"]

@@ -2,7 +2,8 @@
 
 import pytest
 
-from noisy_student.experiments import arms, findings, student_t
+from noisy_student.experiments import findings, student_t
+from noisy_student.experiments.arm import HIGHER, LOWER
 
 
 def result(name, seed, top_1, split="dev"):
@@ -27,13 +28,13 @@ def results(split="dev", **accuracies):
 @pytest.mark.parametrize(
     ("low", "high", "expected", "verdict"),
     [
-        (0.1, 2.0, arms.HIGHER, "reproduced"),
-        (-2.0, -0.1, arms.HIGHER, "not reproduced"),
-        (-2.0, -0.1, arms.LOWER, "reproduced"),
-        (0.1, 2.0, arms.LOWER, "not reproduced"),
-        (-0.1, 2.0, arms.HIGHER, "inconclusive"),
-        (-2.0, 0.1, arms.LOWER, "inconclusive"),
-        (0.0, 0.0, arms.HIGHER, "inconclusive"),
+        (0.1, 2.0, HIGHER, "reproduced"),
+        (-2.0, -0.1, HIGHER, "not reproduced"),
+        (-2.0, -0.1, LOWER, "reproduced"),
+        (0.1, 2.0, LOWER, "not reproduced"),
+        (-0.1, 2.0, HIGHER, "inconclusive"),
+        (-2.0, 0.1, LOWER, "inconclusive"),
+        (0.0, 0.0, HIGHER, "inconclusive"),
     ],
 )
 def test_the_rule_looks_at_the_side_of_the_whole_interval(

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent import futures
 
 import pytest
 
@@ -127,13 +128,15 @@ class FakeRunner(runner.Runner):
             )
         if stage.flags.get("mode") == "eval":
             folder = stage.flags["output_dir"]
-            self._leave(folder, "eval.json", "test", figures)
+            split = stage.flags["eval_split"]
+            self._leave(folder, "eval.json", split, figures)
         return 0
 
     def _leave(self, folder, name, prefix, figures):
         path = folder.replace("{work_dir}", str(self.work_dir))
         os.makedirs(path, exist_ok=True)
         report = {f"{prefix}/{k}": v for k, v in figures.items()}
+        report["config"] = {"train_steps": 2}
         report["made_with"] = {"commit": "abc"}
         with open(os.path.join(path, name), "w") as file:
             json.dump(report, file)
@@ -210,3 +213,66 @@ def test_what_failed_is_not_tried_again_for_other_arms(tmp_path):
         with pytest.raises(runner.StageError, match="no space left"):
             work.train(arms.ARMS[name], 0)
     assert work.called.count("seed_0/teacher/train") == 1
+
+
+def test_an_arm_that_is_looked_at_has_no_steps(tmp_path):
+    work = FakeRunner(tmp_path)
+    work.train(arms.ARMS["at_48"], 0)
+    work.evaluate_test(arms.ARMS["at_48"], 0)
+    (result,) = runner.read_results(tmp_path / "results")["at_48"].values()
+    assert set(result["evaluations"]) == {"dev", "test"}
+    assert (result["train_steps"], result["images_per_step"]) == (0, 0)
+    assert result["config"] is None
+
+
+def test_stages_run_at_once_and_a_shared_one_once(tmp_path):
+    shared = example_runner.stage(
+        "shared", tmp_path, wait_for=f"{tmp_path}/both"
+    )
+    own = [example_runner.stage(name, tmp_path) for name in ("one", "two")]
+    planner = stages.Planner("unused", protocol.SMOKE)
+    with runner.locked(tmp_path) as lock:
+        work = runner.Runner(planner, str(tmp_path), "unused", lock, jobs=2)
+
+        def run(stage):
+            work.run(shared, TEACHER, 0)
+            work.run(stage, TEACHER, 0)
+
+        with futures.ThreadPoolExecutor(2) as pool:
+            calls = [pool.submit(run, stage) for stage in own]
+            wait_until(lambda: "shared started" in notes(tmp_path))
+            (tmp_path / "both").touch()
+            for call in calls:
+                call.result()
+    lines = notes(tmp_path)
+    assert lines[:2] == ["shared started", "shared ended"]
+    assert sorted(lines[2:]) == [
+        f"{name} {what}"
+        for name in ("one", "two")
+        for what in ("ended", "started")
+    ]
+
+
+def test_jobs_share_the_cores(tmp_path, monkeypatch):
+    monkeypatch.setattr(runner.cores, "available", lambda: [1, 4, 6])
+    assert runner._divide_cores(2) == [{1, 6}, {4}]
+    assert runner._divide_cores(4) == [{1}, {4}, {6}, {1, 4, 6}]
+    monkeypatch.setattr(runner.cores, "available", lambda: None)
+    assert runner._divide_cores(2) == [None, None]
+
+
+def test_what_is_stopped_begins_nothing(tmp_path):
+    planner = stages.Planner("unused", protocol.SMOKE)
+    with runner.locked(tmp_path) as lock:
+        work = runner.Runner(planner, str(tmp_path), "unused", lock, jobs=2)
+        endless = example_runner.stage("one", tmp_path, wait_for="never")
+        with futures.ThreadPoolExecutor(1) as pool:
+            call = pool.submit(work.run, endless, TEACHER, 0)
+            wait_until(lambda: "one started" in notes(tmp_path))
+            work.stop()
+            with pytest.raises(runner.StageError, match="one ended with"):
+                call.result()
+        late = example_runner.stage("two", tmp_path)
+        with pytest.raises(runner.StageError, match="two ended with"):
+            work.run(late, TEACHER, 0)
+    assert "two ended" not in notes(tmp_path)

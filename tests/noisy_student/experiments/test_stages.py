@@ -67,7 +67,8 @@ def test_the_test_is_of_the_classes_that_the_arm_knows(name):
     last = stages_of_test[-1]
     folder = "test" if arm.data == "all_classes" else arm.data
     assert last.flags["label_data_dir"] == f"{{work_dir}}/images/{folder}"
-    assert last.flags["checkpoint"] == f"{{work_dir}}/seed_1/{name}/model"
+    network = arm.start if arm.mode == "eval" else name
+    assert last.flags["checkpoint"] == f"{{work_dir}}/seed_1/{network}/model"
     outputs = [stage.flags["output_dir"] for stage in stages_of_test]
     assert last.flags["label_data_dir"] in outputs
 
@@ -84,3 +85,24 @@ def test_a_flag_that_does_not_exist_is_named_with_its_stage():
     stage = stages.Stage("this/one", "data_prep.divide", {"nothing": 1})
     with pytest.raises(ValueError, match="this/one: .*nothing"):
         stage.parse()
+
+
+def test_fixres_is_looked_at_before_and_tuned_at_the_same_size():
+    for size in (48, 64):
+        before = plan(f"at_{size}")[-1]
+        assert before.flags["mode"] == "eval"
+        assert before.flags["input_image_size"] == size
+        student = plan("noisy_student")[-1].flags["model_dir"]
+        assert before.flags["checkpoint"] == student
+        test = PLANNER.test_plan(arms.ARMS[f"at_{size}"], 0)[-1]
+        assert test.flags["input_image_size"] == size
+        for name, variant in (("classifier", "classifier"), ("fixres", "full")):
+            tuned = plan(f"{name}_at_{size}")[-1]
+            assert tuned.flags["mode"] == "fixres_finetune"
+            assert tuned.flags["init_model_path"] == student
+            assert tuned.flags["input_image_size"] == size
+            assert tuned.flags["fixres_variant"] == variant
+            test = PLANNER.test_plan(arms.ARMS[f"{name}_at_{size}"], 0)[-1]
+            # Its run tells the size.
+            assert "input_image_size" not in test.flags
+            assert test.flags["checkpoint"] == tuned.flags["model_dir"]
