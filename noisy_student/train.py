@@ -113,12 +113,14 @@ def train_step(state, batch, config, teacher=None):
 
 
 def make_unify(state):
-    """Returns a function that gives all replicas the same state.
+    """Returns a function that gives all replicas the mean of their states.
 
-    Each replica has its own batch norm statistics and averages. A checkpoint
-    holds their means, so that a run that goes on from one starts with those; so
-    must one that is not interrupted.
+    Each replica has its own batch norm statistics and averages. It comes before
+    each save and evaluation, which take the first replica's: a mean of equal
+    values may be another value in its last bit, and a run that goes on from a
+    checkpoint would not be the one that was not interrupted.
     """
+    strategy = state.strategy
     own = [
         variable
         for variable in (
@@ -131,10 +133,14 @@ def make_unify(state):
     @tf.function(autograph=False)
     def unify():
         for variable in own:
-            variable.assign(variable.read_value())
+            variable.assign(
+                strategy.reduce(
+                    tf.distribute.ReduceOp.MEAN, variable, axis=None
+                )
+            )
 
     # One replica has nothing to agree on.
-    return unify if state.strategy.num_replicas_in_sync > 1 else lambda: None
+    return unify if strategy.num_replicas_in_sync > 1 else lambda: None
 
 
 def check_micro_batches(config, num_labeled):

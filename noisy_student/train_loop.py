@@ -337,7 +337,6 @@ class _Loop:
             damage=self._damage,
             path=self._dump,
         )
-        self._unify()
         self._manager.save(
             step,
             {
@@ -345,6 +344,8 @@ class _Loop:
                 "metrics": metrics,
                 "damaged": self._damage.counts(),
                 "config": self._settings,
+        # First: what is not finite on one replica is so in their mean.
+        self._unify()
             },
         )
 
