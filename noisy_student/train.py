@@ -336,10 +336,14 @@ def make_train_loop(state, config, teacher=None):
     the metrics there are `finite_steps`, how many steps there were before the
     first one whose loss is not finite, and `input_wait`, the mean seconds that
     a step waited for its batch; not where operations are deterministic, which
-    excludes a clock.
+    excludes a clock, and not on a TPU.
     """
     names = (*metric_names(config), "finite_steps")
-    if _has_clock():
+    # On a TPU the wait would be made by measuring it: there the host would
+    # fetch a batch, and start a step, only when the step before has ended and
+    # its metrics have come back.
+    on_tpu = isinstance(state.strategy, tf.distribute.TPUStrategy)
+    if not on_tpu and _has_clock():
         names += ("input_wait",)
 
     def add_step(step, iterator, totals):
@@ -384,8 +388,8 @@ def _has_clock():
 def _timed_next(iterator, before):
     """Returns (batch, seconds it took to come) once `before` is computed.
 
-    On accelerators, which compute while the host is waiting, it is the host
-    whose wait is measured: an upper bound of the time they idle.
+    On GPUs, which compute while the host is waiting, it is the host whose wait
+    is measured: an upper bound of the time they idle.
     """
     with tf.control_dependencies(tf.nest.flatten(before)):
         started = tf.timestamp()
