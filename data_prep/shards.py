@@ -68,6 +68,42 @@ def separate(text):
     return text.split(";")
 
 
+def add_tasks(directory, split):
+    """Takes the tasks of the original's filter for their split.
+
+    Its task 0 calls the shards of train `train-0-00000-of-00128`.
+
+    Args:
+        directory: A folder; several are separated by semicolons.
+        split: Prefix of the shards' names; several are separated likewise.
+
+    Returns:
+        `split`, or those prefixes, tasks included, that shards there have if
+        some have one with a task.
+
+    Raises:
+        ValueError: A folder has shards with a task and without one.
+    """
+    splits = separate(split)
+    task_name = re.compile(rf"(?:{'|'.join(map(re.escape, splits))})-\d+")
+    found, has_tasks = set(), False
+    for folder in separate(os.fspath(directory)):
+        names = map(parse_name, files.list_names(folder))
+        present = {name["split"] for name in names if name}
+        plain = present.intersection(splits)
+        tasks = set(filter(task_name.fullmatch, present))
+        if plain and tasks:
+            raise ValueError(
+                f"{folder!r} has shards of both kinds, "
+                f"{_first_names([f'{name}-*' for name in sorted(plain)])} and "
+                f"{_first_names([f'{name}-*' for name in sorted(tasks)])}: "
+                "name the prefix of those to take."
+            )
+        found |= plain | tasks
+        has_tasks |= bool(tasks)
+    return ";".join(sorted(found)) if has_tasks else split
+
+
 def _list(source, split):
     if files.is_dir(source):
         splits = [None] if split is None else separate(split)

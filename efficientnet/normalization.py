@@ -123,7 +123,8 @@ class BatchNorm(tf.keras.layers.Layer):
         )
 
     def _add_statistic(self, name, channels, initializer):
-        # Each replica keeps its own; reading or saving takes their mean.
+        # Each replica keeps its own; reading or saving takes the first one's.
+        # A mean would differ in the last bits even where all are equal.
         return self.add_weight(
             name=name,
             shape=[channels],
@@ -131,7 +132,7 @@ class BatchNorm(tf.keras.layers.Layer):
             initializer=initializer,
             trainable=False,
             synchronization=tf.VariableSynchronization.ON_READ,
-            aggregation=tf.VariableAggregation.MEAN,
+            aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
             experimental_autocast=False,
         )
 

@@ -42,7 +42,8 @@ class CheckpointManager:
         state: `train.TrainState`.
         max_to_keep: Checkpoints kept, the latest ones.
         asynchronous: Whether `save` returns once the state is copied into the
-            host's memory, and a thread writes the copy.
+            host's memory, and a thread writes the copy. Where several workers
+            write, or TensorFlow cannot copy a variable, it does not.
     """
 
     def __init__(self, directory, state, *, max_to_keep, asynchronous=False):
@@ -50,7 +51,7 @@ class CheckpointManager:
         self._is_chief = workers.is_chief(state.strategy)
         # Workers write together.
         one = workers.count(state.strategy) == 1
-        self._asynchronous = asynchronous and one
+        self._asynchronous = asynchronous and one and _can_be_copied(state)
         self._checkpoint = tf.train.Checkpoint(
             model=state.model,
             optimizer=state.optimizer,
@@ -132,8 +133,8 @@ class CheckpointManager:
         return path
 
     def _take_part(self):
-        # Averages over the replicas are taken while saving, so all workers
-        # have to go through the same variables.
+        # Layers of Keras' own average their statistics over the replicas when
+        # they are saved, so all workers have to go through the same variables.
         with tempfile.TemporaryDirectory() as unused:
             self._checkpoint.write(os.path.join(unused, _NAME))
 
@@ -188,6 +189,29 @@ class CheckpointManager:
             index = name[: -len(".json")] + checkpoint_names.INDEX_SUFFIX
             if index not in names:
                 files.remove(os.path.join(self._directory, name))
+
+
+def _can_be_copied(state):
+    """Returns whether TensorFlow can copy all variables of a state.
+
+    Of others it writes, after no more than a warning, what they hold when its
+    thread comes to them, which may be weights of a later step. Those of Keras
+    2.15 in mixed precision are such, but not where they have replicas.
+    """
+    variables = (
+        *state.model.weights,
+        *state.optimizer.variables,
+        *state.moving_average.shadows.values(),
+    )
+    # What raises an error for any variable without a method of its own.
+    missing = tf.Variable._copy_trackable_to_cpu
+    if all(type(v)._copy_trackable_to_cpu is not missing for v in variables):
+        return True
+    logging.info(
+        "Checkpoints are not written in the background: this version of Keras "
+        "cannot copy variables in mixed precision."
+    )
+    return False
 
 
 class _Background:

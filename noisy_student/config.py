@@ -337,7 +337,8 @@ class TrainConfig:
         evaluate_start: Whether it evaluates what it starts from as step 0.
         keep_checkpoint_max: Checkpoints kept.
         async_checkpoints: Whether checkpoints are written while training goes
-            on, from a copy of the state in the host's memory.
+            on, from a copy of the state in the host's memory, where
+            TensorFlow can make one.
         eval_batch_size: Images per evaluation step over all replicas.
         seed: Seed of everything random in the run.
     """

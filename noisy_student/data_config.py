@@ -6,6 +6,9 @@ Part of `config.py`, whose names these are for everybody else.
 import dataclasses
 from typing import Optional
 
+# What unlabeled shards are called where nothing else is said; perhaps with the
+# number of a filter's task, which `preflight.check_training_data` looks for.
+UNLABELED_SPLITS = "train;extra"
 AUGMENTATIONS = ("none", "randaugment", "autoaugment")
 # Far beyond any use; arguments of operations overflow somewhere.
 LARGEST_MAGNITUDE = 100

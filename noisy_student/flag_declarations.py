@@ -350,9 +350,17 @@ def _define_hardware_flags(flag_values):
         lower_bound=1,
     )
     group.boolean(
-        "use_tpu", None, "Run on a TPU; none does when --tpu is given."
+        "use_tpu",
+        None,
+        "Run on a TPU; none does where --tpu or TPU_NAME names one or this "
+        "machine has one.",
     )
-    group.string("tpu", None, "Name or address of the TPU; local on a TPU VM.")
+    group.string(
+        "tpu",
+        None,
+        "Name or address of the TPU; local on a TPU VM. None takes that of "
+        "TPU_NAME, or this machine's.",
+    )
     group.string("tpu_zone", None, "Zone of a named TPU.")
     group.string("gcp_project", None, "Project of a named TPU.")
     group.integer(

@@ -38,7 +38,8 @@ def define_data_flags(flag_values):
         "file_prefix",
         "train",
         "Prefix of the unlabeled shards' names; without this flag training "
-        "takes those of train and of extra.",
+        "takes those of train and of extra, or of tasks of the original's "
+        "filter, such as train-0.",
     )
     group.string(
         "eval_split",

@@ -12,7 +12,8 @@ def define_checkpoint_flags(group):
         "async_checkpoints",
         True,
         "Write checkpoints while training goes on, from a copy of the state in "
-        "the host's memory.",
+        "the host's memory; not of mixed precision on one device with "
+        "TensorFlow 2.15, nor of several workers.",
     )
 
 

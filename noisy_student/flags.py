@@ -17,6 +17,7 @@ from noisy_student import config as config_lib
 from noisy_student import fixres as fixres_lib
 from noisy_student import fixres_flags, labelling_flags, run_dir, tasks
 from noisy_student import flag_values as flag_values_lib
+from noisy_student.data_config import UNLABELED_SPLITS
 from noisy_student.flag_declarations import (
     AUGMENT_NAMES,
     HARD_LABELS,
@@ -321,7 +322,7 @@ def _data_config(values):
         label_data_dir=values.label_data_dir,
         unlabel_data_dir=values.unlabel_data_dir or None,
         # Training of the original takes both, whatever the flag says.
-        unlabel_split=_first(values.given("file_prefix"), "train;extra"),
+        unlabel_split=_first(values.given("file_prefix"), UNLABELED_SPLITS),
         num_train_shards=values.num_train_shards,
         eval_split=eval_split,
         num_eval_images=values.num_test_images

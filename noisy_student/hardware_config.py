@@ -11,8 +11,9 @@ class HardwareConfig:
     """How to find the devices.
 
     Attributes:
-        use_tpu: True, False, or None to use a TPU when one is named.
-        tpu: A TPU's name or address; `'local'` on a TPU VM.
+        use_tpu: True, False, or None to use a TPU where one is named or found.
+        tpu: A TPU's name or address; `'local'` on a TPU VM. None takes that of
+            the environment variable TPU_NAME, or this machine's.
         tpu_zone: Zone of a named TPU.
         gcp_project: Project of a named TPU.
         num_virtual_devices: Splits the CPU into that many replicas, to try

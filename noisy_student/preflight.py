@@ -12,6 +12,7 @@ from absl import logging
 from data_prep import files
 from data_prep import shards as shards_lib
 from efficientnet import checkpoint_names
+from noisy_student.data_config import UNLABELED_SPLITS
 from noisy_student.flag_declarations import FIXRES_MODE, TRAINING_MODES
 
 _CHECKED_RECORDS = 1000
@@ -98,7 +99,8 @@ def check_data(run):
 
     Returns:
         The `config.TrainConfig` of `run`, its `num_train_images` counted
-        where neither flag nor task gave it.
+        where neither flag nor task gave it, and its `unlabel_split` that of the
+        shards there.
 
     Raises:
         FileNotFoundError: If there are no shards.
@@ -152,6 +154,7 @@ def check_training_data(train):
     _check_num_train_shards(train.data)
     pseudo = train.step.pseudo_labels
     if pseudo.unlabeled_ratio:
+        train = _with_unlabel_split(train)
         directory, split = train.data.unlabel_data_dir, train.data.unlabel_split
         unlabeled = find_shards("unlabel_data_dir", directory, split)
         if not pseudo.online:
@@ -182,6 +185,19 @@ def check_training_data(train):
             )
         train = dataclasses.replace(train, num_train_images=count)
     return train
+
+
+def _with_unlabel_split(train):
+    """Returns the settings with the names that unlabeled shards have."""
+    data = train.data
+    if data.unlabel_split != UNLABELED_SPLITS:
+        return train
+    with files.naming(
+        f"--unlabel_data_dir={data.unlabel_data_dir}, no --file_prefix"
+    ):
+        split = shards_lib.add_tasks(data.unlabel_data_dir, data.unlabel_split)
+    data = dataclasses.replace(data, unlabel_split=split)
+    return dataclasses.replace(train, data=data)
 
 
 def _check_num_train_shards(data):

@@ -2,38 +2,57 @@
 
 import contextlib
 import faulthandler
+import os
+import re
 
 import tensorflow as tf
 from absl import logging
 
+from data_prep import files
 from noisy_student import workers
 
 _START_MINUTES = 15
+_FOUND = ", which was found here (--use_tpu=false leaves it alone)"
+_DEVICE_FILES = "/dev"
+# Of TPUs up to v4. Other accelerators have theirs in a folder `accel`.
+_TPU_FILE = re.compile(r"accel\d+")
+_PCI_DEVICES = "/sys/bus/pci/devices"
+# Vendor and device of TPUs v2 and v3, v4, v5p, v5e, v6e and 7x.
+_TPU_CHIPS = frozenset(
+    ("0x1ae0", chip)
+    for chip in ("0x0027", "0x005e", "0x0062", "0x0063", "0x006f", "0x0076")
+)
 
 
 def create_strategy(hardware):
     """Returns the `tf.distribute` strategy for the devices at hand.
 
-    A TPU if one is asked for; else all devices of all workers, if TF_CONFIG
-    names several; else all GPUs of this machine, or its CPU. Call it before
-    anything else makes TensorFlow look for devices.
+    A TPU if one is asked for, or found where nothing else is asked for; else
+    all devices of all workers, if TF_CONFIG names several; else all GPUs of
+    this machine, or its CPU. Call it before anything else makes TensorFlow look
+    for devices.
 
     Args:
         hardware: `hardware_config.HardwareConfig`.
 
     Raises:
-        ValueError: If a TPU is asked for and none answers, if TF_CONFIG does
-            not describe workers, or if it does so beside a TPU or virtual
-            devices.
+        ValueError: If a TPU is asked for or found and none answers, if
+            TF_CONFIG does not describe workers, or if it does so beside a TPU
+            or virtual devices.
     """
     num_workers = workers.num_named()
     if hardware.deterministic:
         tf.config.experimental.enable_op_determinism()
         # Initial weights are drawn, and then replaced where others are loaded.
         tf.random.set_seed(0)
-    if hardware.use_tpu or (hardware.use_tpu is None and hardware.tpu):
-        _refuse_workers(num_workers, "a TPU's hosts need no TF_CONFIG")
-        strategy = _tpu_strategy(hardware)
+    tpu = _tpu_name(hardware)
+    if tpu is not None:
+        _refuse_workers(
+            num_workers,
+            "a TPU's hosts need no TF_CONFIG; --use_tpu=false leaves the TPU "
+            "alone",
+        )
+        strategy = _tpu_strategy(tpu, hardware)
     elif hardware.num_virtual_devices > 1:
         _refuse_workers(
             num_workers, "--num_virtual_devices splits one machine's CPU"
@@ -80,8 +99,42 @@ def _refuse_workers(num_workers, reason):
         )
 
 
-def _tpu_strategy(hardware):
-    name = hardware.tpu or "local"
+def _tpu_name(hardware):
+    """Returns the name of the TPU to use, None to use none."""
+    if hardware.use_tpu is False:
+        return None
+    named = hardware.tpu or os.environ.get("TPU_NAME")
+    if hardware.use_tpu or hardware.tpu:
+        return named or "local"
+    if hardware.num_virtual_devices > 1:
+        return None
+    if named:
+        logging.info("TPU_NAME names the TPU %s.", named)
+        return named
+    return "local" if _has_tpu() else None
+
+
+def _has_tpu():
+    """Returns whether this machine has a TPU, without starting it."""
+    if any(map(_TPU_FILE.fullmatch, files.list_names(_DEVICE_FILES))):
+        return True
+    return any(
+        _pci_identity(os.path.join(_PCI_DEVICES, name)) in _TPU_CHIPS
+        for name in files.list_names(_PCI_DEVICES)
+    )
+
+
+def _pci_identity(folder):
+    try:
+        return tuple(
+            files.read_bytes(os.path.join(folder, part)).decode().strip()
+            for part in ("vendor", "device")
+        )
+    except OSError:
+        return None
+
+
+def _tpu_strategy(name, hardware):
     try:
         resolver = tf.distribute.cluster_resolver.TPUClusterResolver(
             name, zone=hardware.tpu_zone, project=hardware.gcp_project
@@ -89,8 +142,9 @@ def _tpu_strategy(hardware):
         tf.config.experimental_connect_to_cluster(resolver)
         tf.tpu.experimental.initialize_tpu_system(resolver)
     except (ValueError, RuntimeError, tf.errors.OpError) as error:
+        found = "" if hardware.use_tpu or hardware.tpu else _FOUND
         raise ValueError(
-            f"No TPU answers to --tpu={name!r}: {error}"
+            f"No TPU answers to --tpu={name!r}{found}: {error}"
         ) from error
     return tf.distribute.TPUStrategy(resolver)
 

@@ -113,12 +113,14 @@ def train_step(state, batch, config, teacher=None):
 
 
 def make_unify(state):
-    """Returns a function that gives all replicas the same state.
+    """Returns a function that gives all replicas the mean of their states.
 
-    Each replica has its own batch norm statistics and averages. A checkpoint
-    holds their means, so that a run that goes on from one starts with those; so
-    must one that is not interrupted.
+    Each replica has its own batch norm statistics and averages. It comes before
+    each save and evaluation, which take the first replica's: a mean of equal
+    values may be another value in its last bit, and a run that goes on from a
+    checkpoint would not be the one that was not interrupted.
     """
+    strategy = state.strategy
     own = [
         variable
         for variable in (
@@ -131,10 +133,14 @@ def make_unify(state):
     @tf.function(autograph=False)
     def unify():
         for variable in own:
-            variable.assign(variable.read_value())
+            variable.assign(
+                strategy.reduce(
+                    tf.distribute.ReduceOp.MEAN, variable, axis=None
+                )
+            )
 
     # One replica has nothing to agree on.
-    return unify if state.strategy.num_replicas_in_sync > 1 else lambda: None
+    return unify if strategy.num_replicas_in_sync > 1 else lambda: None
 
 
 def check_micro_batches(config, num_labeled):
@@ -330,10 +336,14 @@ def make_train_loop(state, config, teacher=None):
     the metrics there are `finite_steps`, how many steps there were before the
     first one whose loss is not finite, and `input_wait`, the mean seconds that
     a step waited for its batch; not where operations are deterministic, which
-    excludes a clock.
+    excludes a clock, and not on a TPU.
     """
     names = (*metric_names(config), "finite_steps")
-    if _has_clock():
+    # On a TPU the wait would be made by measuring it: there the host would
+    # fetch a batch, and start a step, only when the step before has ended and
+    # its metrics have come back.
+    on_tpu = isinstance(state.strategy, tf.distribute.TPUStrategy)
+    if not on_tpu and _has_clock():
         names += ("input_wait",)
 
     def add_step(step, iterator, totals):
@@ -378,8 +388,8 @@ def _has_clock():
 def _timed_next(iterator, before):
     """Returns (batch, seconds it took to come) once `before` is computed.
 
-    On accelerators, which compute while the host is waiting, it is the host
-    whose wait is measured: an upper bound of the time they idle.
+    On GPUs, which compute while the host is waiting, it is the host whose wait
+    is measured: an upper bound of the time they idle.
     """
     with tf.control_dependencies(tf.nest.flatten(before)):
         started = tf.timestamp()

@@ -15,6 +15,7 @@ from noisy_student import (
     divergence,
     info,
     input_pipeline,
+    loop_metrics,
     models,
     optimizers,
     preemption,
@@ -150,9 +151,12 @@ def run(config, strategy, model_dir, *, evaluate=False):
 
 
 def _restore(config, state, manager):
-    """Restores a state; returns the companion of its checkpoint, or {}.
+    """Restores a state; returns the companion of its checkpoint.
 
     The order: this run's own checkpoint, else given weights, else none.
+
+    Returns:
+        {} where the checkpoint has no companion; None for a run that begins.
     """
     resumed = manager.restore_latest()
     if resumed is not None:
@@ -165,7 +169,7 @@ def _restore(config, state, manager):
             head=config.init_head,
         )
         state.moving_average.reset(state.model)
-    return {}
+    return None
 
 
 class _Loop:
@@ -206,13 +210,13 @@ class _Loop:
         """Trains to the end and returns the last metrics.
 
         Args:
-            companion: That of the checkpoint the state was restored from.
+            companion: What `_restore` returned.
             watch: `preemption.Watch`.
         """
         config = self._config
         step = int(self._state.step.numpy())
         workers.check_same_step(self._strategy, step)
-        self._damage.check_complete(companion.get("damaged", {}))
+        self._damage.check_complete((companion or {}).get("damaged", {}))
         log, metrics = self._catch_up(step, companion)
         iterator = self._iterator(step)
         meter = progress.Progress("train", total=config.train_steps, done=step)
@@ -250,10 +254,15 @@ class _Loop:
     def _catch_up(self, step, companion):
         """Makes up for what a kill cut short after the checkpoint of a step.
 
+        Lines in the directory of a run that begins are those of another, which
+        came to nothing.
+
         Returns:
             (the log, the metrics of the step's line).
         """
-        lines = run_dir.read_metrics(self._model_dir)
+        is_new = companion is None
+        companion = companion or {}
+        lines = [] if is_new else run_dir.read_metrics(self._model_dir)
         written = [line for line in lines if line["step"] == step]
         metrics = dict(written[-1] if written else companion.get("metrics", {}))
         metrics.pop("step", None)
@@ -310,9 +319,14 @@ class _Loop:
             damage=self._damage,
             path=self._dump,
         )
-        metrics["train/epoch"] = target / self._config.steps_per_epoch
+        metrics["train/epoch"] = loop_metrics.epoch(self._config, target)
         metrics.update(
-            _timing(self._config, seconds / (target - step), input_wait)
+            loop_metrics.timing(
+                self._config,
+                num_replicas=self._strategy.num_replicas_in_sync,
+                step_seconds=seconds / (target - step),
+                input_wait=input_wait,
+            )
         )
         return metrics
 
@@ -331,13 +345,14 @@ class _Loop:
         return self._evaluate and is_due
 
     def _save(self, step, metrics):
+        # First: what is not finite on one replica is so in their mean.
+        self._unify()
         divergence.check_weights(
             self._state.model,
             step,
             damage=self._damage,
             path=self._dump,
         )
-        self._unify()
         self._manager.save(
             step,
             {
@@ -368,30 +383,6 @@ class _Loop:
     def _write(self, log, step, metrics):
         with self._manager.explained_errors():
             log.write(step, metrics)
-
-
-def _timing(config, step_seconds, input_wait):
-    """Returns the `timing/` metrics of steps that took so long each.
-
-    Args:
-        config: `config.TrainConfig`.
-        step_seconds: Mean seconds of a step.
-        input_wait: How long of it was spent on waiting for the batch; None
-            where that is not known.
-    """
-    unlabeled = config.step.pseudo_labels.unlabeled_batch_size(
-        config.batch_size
-    )
-    timing = {
-        "timing/steps_per_second": 1 / step_seconds,
-        "timing/images_per_second": (config.batch_size + unlabeled)
-        / step_seconds,
-        "timing/step_seconds": step_seconds,
-    }
-    if input_wait is not None:
-        timing["timing/input_wait_seconds"] = input_wait
-        timing["timing/compute_seconds"] = step_seconds - input_wait
-    return timing
 
 
 def _evaluate_average(config, state):

@@ -1,4 +1,5 @@
 import gc
+import time
 import weakref
 
 import numpy as np
@@ -147,6 +148,42 @@ def test_what_is_saved_in_the_background_equals_what_is_not(tmp_path):
             (data,) = (tmp_path / name).glob(f"model.ckpt-{number}.data*")
             content.setdefault(number, set()).add(data.read_bytes())
     assert all(len(versions) == 1 for versions in content.values())
+
+
+@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
+def test_a_checkpoint_holds_what_its_step_ended_with(
+    tmp_path, monkeypatch, policy
+):
+    tf.keras.mixed_precision.set_global_policy(policy)
+    try:
+        state = tiny_state()
+    finally:
+        tf.keras.mixed_precision.set_global_policy("float32")
+    write = tf.train.Checkpoint._write
+
+    def write_late(*args, **kwargs):
+        time.sleep(0.3)
+        return write(*args, **kwargs)
+
+    monkeypatch.setattr(tf.train.Checkpoint, "_write", write_late)
+    expected = {}
+    with checkpoints.CheckpointManager(
+        str(tmp_path), state, max_to_keep=5, asynchronous=True
+    ) as manager:
+        for step in (1, 2):
+            train_once(state)
+            expected[step] = everything(state)
+            manager.save(step, {})
+            # Training goes on; what comes after a save is not in it.
+            train_once(state)
+    for step, values in expected.items():
+        saved = tf.train.Checkpoint(
+            model=state.model,
+            optimizer=state.optimizer,
+            moving_average=state.moving_average,
+        )
+        saved.read(str(tmp_path / f"model.ckpt-{step}")).expect_partial()
+        np.testing.assert_array_equal(everything(state), values)
 
 
 @pytest.mark.parametrize("asynchronous", [True, False])

@@ -144,12 +144,7 @@ def test_the_chain_of_svhn_runs_with_the_originals_lines(tmp_path, monkeypatch):
     kept = pseudo_labels(tmp_path / "data/svhn/predict/filter_data/data")
     assert len(kept) > 100
 
-    run_main(
-        "svhn/svhn_offline train",
-        "--file_prefix=train-0",
-        "--train_steps=2",
-        *_SMALL,
-    )
+    run_main("svhn/svhn_offline train", "--train_steps=2", *_SMALL)
     run_main("svhn/svhn_offline eval")
     for shard_id in range(NUM_SHARDS):
         shard = [f"--num_shards={NUM_SHARDS}", f"--shard_id={shard_id}"]

@@ -83,6 +83,52 @@ def test_unlabeled_shards_may_be_called_extra(data_dir, tmp_path):
         preflight.check_training_data(train)
 
 
+@pytest.mark.parametrize(
+    ("written", "given", "found"),
+    [
+        (["train-0"], None, "train-0"),
+        (["train-1", "extra-12"], None, "extra-12;train-1"),
+        (["train", "train-old"], None, "train;extra"),
+        (["train", "train-0"], "train-0", "train-0"),
+        (["train", "train-0"], "train", "train"),
+    ],
+)
+def test_shards_of_the_original_filters_tasks_are_found(
+    data_dir, tmp_path, written, given, found
+):
+    for name in written:
+        fixtures.write_pseudo_labeled(tmp_path, name, 4)
+    flag = [] if given is None else [f"--file_prefix={given}"]
+    split = run_config(*flag).train.data.unlabel_split
+    train = fixtures.train_config(data_dir, unlabel_data_dir=tmp_path)
+    data = dataclasses.replace(train.data, unlabel_split=split)
+    train = dataclasses.replace(train, data=data)
+    assert preflight.check_training_data(train).data.unlabel_split == found
+
+
+@pytest.mark.parametrize(
+    ("written", "kinds"),
+    [
+        (["train", "train-0"], r"train-\* and train-0-\*"),
+        (["train", "extra-0"], r"train-\* and extra-0-\*"),
+    ],
+)
+def test_shards_with_and_without_a_task_are_not_mixed(
+    data_dir, tmp_path, written, kinds
+):
+    for name in written:
+        fixtures.write_pseudo_labeled(tmp_path, name, 4)
+    split = run_config().train.data.unlabel_split
+    train = fixtures.train_config(data_dir, unlabel_data_dir=tmp_path)
+    data = dataclasses.replace(train.data, unlabel_split=split)
+    with pytest.raises(
+        ValueError,
+        match=f"--unlabel_data_dir={tmp_path}, no --file_prefix: .* both kinds,"
+        f" {kinds}: name the prefix",
+    ):
+        preflight.check_training_data(dataclasses.replace(train, data=data))
+
+
 def test_more_training_shards_than_there_are_are_refused(data_dir):
     with pytest.raises(ValueError, match="--num_train_shards=3: there are 2"):
         preflight.check_training_data(with_shards(data_dir, 3))

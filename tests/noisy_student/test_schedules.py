@@ -6,7 +6,7 @@ import tensorflow as tf
 from absl import flags
 
 from noisy_student import flags as flags_lib
-from noisy_student import schedules, train_loop
+from noisy_student import loop_metrics, schedules, train_loop
 from tests import golden_data
 
 GOLDEN = np.load(golden_data.path("lr_schedule_ns.npz"))
@@ -27,6 +27,22 @@ def test_rates_equal_the_original(name):
     steps = GOLDEN[f"{name}/steps"]
     np.testing.assert_allclose(
         schedule(tf.constant(steps)), GOLDEN[f"{name}/lr"], rtol=1e-5
+    )
+
+
+@pytest.mark.parametrize("name", sorted(CASES))
+def test_epochs_equal_the_original(name):
+    flag_values = flags.FlagValues()
+    flags_lib.define_flags(flag_values)
+    given = CASES[name]["flags"].items()
+    flag_values(["program", *(f"--{flag}={value}" for flag, value in given)])
+    config = flags_lib.config_from_flags(flag_values).train
+    # Its global step is that of the steps before.
+    finished = GOLDEN[f"{name}/steps"] + 1
+    np.testing.assert_allclose(
+        loop_metrics.epoch(config, finished),
+        GOLDEN[f"{name}/epoch"],
+        rtol=1e-5,
     )
 
 

@@ -8,6 +8,8 @@ from noisy_student import hardware_config, strategy
 
 pytestmark = pytest.mark.slow
 
+# A processor's, a network card's, and a card's of the vendor of TPUs.
+PCI = {"0": ("0x8086", "0x1237"), "1": ("0x1ae0", "0x0042"), "2": ("0x1ae0",)}
 LOCAL = "/job:localhost/replica:0/task:0/device:"
 
 
@@ -57,6 +59,29 @@ def logged(monkeypatch):
         strategy.logging, "info", lambda text, *args: lines.append(text % args)
     )
     return lines
+
+
+@pytest.fixture(autouse=True)
+def machine(monkeypatch, tmp_path):
+    """Returns the folder of a machine's device files; it has no TPU."""
+    monkeypatch.delenv("TPU_NAME", raising=False)
+    for name in ("_DEVICE_FILES", "_PCI_DEVICES"):
+        folder = tmp_path / "machine" / name
+        folder.mkdir(parents=True)
+        monkeypatch.setattr(strategy, name, str(folder))
+    # Another accelerator's.
+    (tmp_path / "machine/_DEVICE_FILES/accel").mkdir()
+    for slot, identity in PCI.items():
+        add_pci_device(tmp_path / "machine", slot, *identity)
+    return tmp_path / "machine"
+
+
+def add_pci_device(machine, slot, vendor, device=None):
+    folder = machine / "_PCI_DEVICES" / slot
+    folder.mkdir()
+    (folder / "vendor").write_text(f"{vendor}\n")
+    if device is not None:
+        (folder / "device").write_text(f"{device}\n")
 
 
 def name_workers(monkeypatch, *, index=0, job="worker", **jobs):
@@ -147,6 +172,68 @@ def test_a_tpu_is_found_connected_and_initialized_in_that_order(
         ("TPUStrategy", ("resolver",), {}),
     ]
     assert logged == [line]
+
+
+def add_device_file(machine, monkeypatch):
+    (machine / "_DEVICE_FILES" / "accel0").touch()
+
+
+def add_chip(machine, monkeypatch):
+    add_pci_device(machine, "3", "0x1ae0", "0x0063")
+
+
+def name_tpu(machine, monkeypatch):
+    monkeypatch.setenv("TPU_NAME", "pod")
+
+
+TPUS = [(add_device_file, "local"), (add_chip, "local"), (name_tpu, "pod")]
+
+
+@pytest.fixture
+def connected(record):
+    """Returns a strategy of the cores of any TPU that is asked for."""
+    created = FakeStrategy([f"{LOCAL}TPU:{core}" for core in range(8)])
+    record(tf.distribute.cluster_resolver, "TPUClusterResolver", "resolver")
+    record(tf.config, "experimental_connect_to_cluster")
+    record(tf.tpu.experimental, "initialize_tpu_system")
+    record(tf.distribute, "TPUStrategy", created)
+    return created
+
+
+@pytest.mark.parametrize(("add", "name"), TPUS)
+def test_a_tpu_that_is_there_is_used_without_flags(
+    machine, monkeypatch, connected, calls, add, name
+):
+    add(machine, monkeypatch)
+    created = strategy.create_strategy(hardware_config.HardwareConfig())
+    assert created is connected
+    assert calls[0][:2] == ("TPUClusterResolver", (name,))
+
+
+@pytest.mark.parametrize("add", [add for add, _ in TPUS])
+def test_flags_win_over_a_tpu_that_is_there(
+    machine, monkeypatch, connected, calls, add
+):
+    add(machine, monkeypatch)
+    for hardware, kind in (
+        ({"use_tpu": False}, tf.distribute.OneDeviceStrategy),
+        ({"num_virtual_devices": 2}, tf.distribute.MirroredStrategy),
+    ):
+        created = strategy.create_strategy(
+            hardware_config.HardwareConfig(**hardware)
+        )
+        assert isinstance(created, kind)
+    assert not calls
+    strategy.create_strategy(hardware_config.HardwareConfig(tpu="other"))
+    assert calls[0][:2] == ("TPUClusterResolver", ("other",))
+
+
+def test_a_tpu_found_that_does_not_answer_can_be_left_alone(machine):
+    add_device_file(machine, None)
+    with pytest.raises(
+        ValueError, match=r"--tpu='local', which .* \(--use_tpu=false leaves"
+    ):
+        strategy.create_strategy(hardware_config.HardwareConfig())
 
 
 def test_use_tpu_false_leaves_a_named_tpu_alone():

@@ -6,6 +6,7 @@ import os
 import resource
 import signal
 import time
+import types
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from noisy_student import (
     checkpoints,
     damaged_records,
     divergence,
+    loop_metrics,
     models,
     run_dir,
     train,
@@ -121,6 +123,48 @@ def test_timings_add_up(undisturbed):
     assert timing["seconds_left"] == 0
 
 
+def test_a_lines_epoch_is_that_before_its_last_step(undisturbed):
+    config, model_dir = undisturbed
+    epochs = [line["train/epoch"] for line in fixtures.untimed_lines(model_dir)]
+    assert config.steps_per_epoch == 2.5
+    assert epochs == pytest.approx([0.4, 1.2, 2.0, 2.8, 3.6, 4.4])
+
+
+def test_images_per_second_are_those_that_the_pipelines_give(data_dir):
+    step = config_lib.StepConfig(
+        num_classes=3,
+        label_data_sample_prob=0.25,
+        pseudo_labels=config_lib.PseudoLabelConfig(unlabeled_ratio=3),
+    )
+    config = tiny_run.train_config(data_dir, step=step, batch_size=8)
+
+    def images(num_replicas):
+        timing = loop_metrics.timing(
+            config, num_replicas=num_replicas, step_seconds=2, input_wait=None
+        )
+        return 2 * timing["timing/images_per_second"]
+
+    assert images(1) == 8 + 6
+    # Two labeled images, and 1.5 unlabeled ones rounded up, for each.
+    assert images(4) == 4 * (2 + 2)
+
+
+def test_a_tpu_does_not_wait_for_a_clock(monkeypatch):
+    step_config = config_lib.StepConfig(3)
+    metrics = dict.fromkeys(train.metric_names(step_config), tf.constant(2.0))
+    monkeypatch.setattr(train, "train_step", lambda *_: metrics)
+    for strategy, is_timed in (
+        (tf.distribute.get_strategy(), True),
+        (object.__new__(tf.distribute.TPUStrategy), False),
+    ):
+        state = types.SimpleNamespace(strategy=strategy)
+        run_steps = train.make_train_loop(state, step_config)
+        iterator = iter(tf.data.Dataset.range(2))
+        values = run_steps(iterator, tf.constant(2, tf.int64))
+        assert values["loss"] == 2
+        assert ("input_wait" in values) == is_timed
+
+
 def test_the_wait_for_batches_is_measured():
     batch = {
         "labeled_images": tf.zeros([2, 16, 16, 3]),
@@ -222,6 +266,22 @@ def test_a_killed_run_goes_on_as_if_nothing_had_been(
     tiny_run.run(config, tmp_path)
     assert_equal_runs(tmp_path, expected_dir)
     assert not list(tmp_path.glob("*_temp"))
+
+
+def test_a_run_that_begins_has_no_lines_of_another_that_came_to_nothing(
+    data_dir, tmp_path
+):
+    config = tiny_run.train_config(
+        data_dir, evaluate_start=True, train_steps=2, steps_per_eval=2
+    )
+    line = {"step": 0, "eval/top_1": 0.123456}
+    (tmp_path / "metrics.jsonl").write_text(json.dumps(line) + "\n")
+    (tmp_path / "config.json").write_text('{"other": "settings"}')
+    tiny_run.run(config, tmp_path)
+    lines = run_dir.read_metrics(str(tmp_path))
+    assert [line["step"] for line in lines] == [0, 2]
+    assert lines[0]["eval/top_1"] != 0.123456
+    assert lines[0]["eval/num_images"] == 6
 
 
 def test_a_finished_run_that_is_run_again_changes_nothing(
