@@ -112,6 +112,8 @@ def _write_shard(index, path):
         label=np.minimum(label, _NUM_CLASSES - 1),
         confidence=confidence,
         hash=rng.integers(0, 1 << 64, _SHARD_ROWS, np.uint64),
+        # There is no file of predictions.
+        origin=prediction_table.Origin(_NUM_CLASSES, 0),
     )
 
 
@@ -134,6 +136,7 @@ def measure_scale(paths, workers):
     tables = counting.Tables(paths, workers)
     bins = _RULE.bins(_NUM_CLASSES)
     rows = len(paths) * _SHARD_ROWS
+    _timed("check tables", rows, _describe_all, tables)
     started = time.perf_counter()
     counts = _timed(
         "count", rows, counting.histogram, tables, _NUM_CLASSES, bins
@@ -148,6 +151,12 @@ def measure_scale(paths, workers):
     )
     _timed("report", rows, filter_report.make_report, _RULE, plan, tables)
     _timed("duplicate keys", rows, duplicate_keys.repeated_hashes, tables, rows)
+
+
+def _describe_all(tables):
+    """Reads what tables say of themselves, from which mixes are found."""
+    for (path,) in tables.paths:
+        prediction_table.describe(path)
 
 
 def _timed(name, rows, function, *arguments):

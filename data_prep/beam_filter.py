@@ -16,6 +16,7 @@ import numpy as np
 from data_prep import (
     beam_shards,
     counting,
+    duplicate_keys,
     filter_report,
     filter_stages,
     prediction_table,
@@ -110,6 +111,8 @@ def _apply(tables, function, columns, shard):
 def _hash_ranges(tables, num_ranges, shard):
     """Yields (int range, its hashes) of a shard."""
     hashes = np.sort(tables.read(shard, ("hash",)).hash)
+    # Of a key that most images share, a range would hold all.
+    hashes = duplicate_keys.at_most_two(hashes)
     ranges = (hashes >> _HALF) * np.uint64(num_ranges) >> _HALF
     present, starts = np.unique(ranges, return_index=True)
     yield from zip(present.tolist(), np.split(hashes, starts[1:]))

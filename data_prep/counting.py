@@ -171,19 +171,47 @@ def make_tables(config, inputs, shard_ids):
     Raises:
         ValueError: A prediction is malformed; names file and record.
     """
+    paths = table_paths(inputs, config.prelim_stats_dir)
     missing = [
         (shard, worker, path)
         for shard in shard_ids
-        for worker, path in enumerate(
-            table_paths(inputs, config.prelim_stats_dir)[shard]
-        )
-        if not files.exists(path)
+        for worker, path in enumerate(paths[shard])
+        if not has_table(config, inputs, shard, worker, path)
     ]
     meter = progress.Progress("prediction files counted", total=len(missing))
     for shard, worker, path in missing:
+        origin = _origin(config, inputs, shard, worker)
         columns = read_columns(inputs, shard, worker, config.num_label_classes)
-        prediction_table.write(path, **columns)
+        prediction_table.write(path, **columns, origin=origin)
         meter.advance()
+
+
+def has_table(config, inputs, shard, worker, path):
+    """Returns whether a prediction file has a table, and its own.
+
+    Args:
+        config: As in `make_tables`, like `inputs`.
+        inputs: As there.
+        shard: int.
+        worker: int, which of the shard's prediction files.
+        path: The table, of `table_paths`.
+    """
+    if not files.exists(path):
+        return False
+    if path == prediction_table.path_beside(inputs.predictions[shard][worker]):
+        # `prediction_checks` knows these.
+        return True
+    _, origin = prediction_table.describe(path)
+    return origin == _origin(config, inputs, shard, worker)
+
+
+def _origin(config, inputs, shard, worker):
+    prediction = inputs.predictions[shard][worker]
+    # Keys may be those of the images.
+    digest = files.fingerprint((prediction, inputs.images[shard]))
+    return prediction_table.Origin(
+        config.num_label_classes, files.size(prediction), int(digest, 16)
+    )
 
 
 def table_paths(inputs, folder):
@@ -231,11 +259,10 @@ def read_columns(inputs, shard, worker, num_classes):
     reader = records.read_records(path)
     first = 0
     while batch := list(itertools.islice(reader, _BATCH)):
-        where = f"{path!r}: predictions {first} to {first + len(batch) - 1}"
-        parsed = _parse(batch, num_classes, where)
+        parsed = _parse(batch, num_classes, path, first)
         label = parsed["label"].numpy()
         probs = parsed["probs"].numpy()
-        _check_predictions(label, probs, where)
+        _check_predictions(label, probs, path, first)
         columns["label"].append(label)
         columns["confidence"].append(
             np.take_along_axis(probs, label[:, None], 1)[:, 0]
@@ -255,29 +282,50 @@ def read_columns(inputs, shard, worker, num_classes):
     }
 
 
-def _parse(batch, num_classes, where):
+def _parse(batch, num_classes, path, first):
+    """Parses predictions, the first of which is record `first` of a file."""
     from data_prep import records
 
     try:
         return records.parse_prediction(batch, num_classes)
     except records.tf.errors.InvalidArgumentError as error:
+        for index, serialized in enumerate(batch, first):
+            _check_prediction(serialized, num_classes, path, index)
         raise records.RecordError(
-            f"{where}: not all are predictions over {num_classes} classes: "
-            f"{error.message}"
+            f"{path!r}: records {first} to {first + len(batch) - 1}: not all "
+            f"are predictions: {error.message}"
         ) from error
 
 
-def _check_predictions(label, probs, where):
+def _check_prediction(serialized, num_classes, path, index):
+    from data_prep import records
+
+    where = f"{path!r}: record {index}"
+    with files.naming(where):
+        probs, _, _ = records.unpack_prediction(serialized)
+    if len(probs) != num_classes:
+        raise records.RecordError(
+            f"{where} holds a distribution over {len(probs)} classes. "
+            f"Received: --num_label_classes={num_classes}."
+        )
+
+
+def _check_predictions(label, probs, path, first):
     from data_prep import records
 
     num_classes = probs.shape[1]
-    if label.min() < 0 or label.max() >= num_classes:
+    valid = (label >= 0) & (label < num_classes)
+    if not valid.all():
+        index = int(np.argmin(valid))
         raise records.RecordError(
-            f"{where}: field {records.PREDICTED_CLASS!r} must be in "
-            f"0..{num_classes - 1}. Received: {label.min()}..{label.max()}."
+            f"{path!r}: record {first + index}: field "
+            f"{records.PREDICTED_CLASS!r} must be in 0..{num_classes - 1}. "
+            f"Received: {label[index]}."
         )
     # Written so that NaN fails too.
-    if not (probs >= 0).all():
+    valid = (probs >= 0).all(axis=1)
+    if not valid.all():
         raise records.RecordError(
-            f"{where}: field {records.PROBS!r} holds a negative value or NaN."
+            f"{path!r}: record {first + int(np.argmin(valid))}: field "
+            f"{records.PROBS!r} holds a negative value or NaN."
         )

@@ -75,10 +75,15 @@ class DeduplicateConfig:
         if not self.fingerprint_dir:
             folder = os.path.join(self.output_dir, "fingerprints")
             object.__setattr__(self, "fingerprint_dir", folder)
-        data = _absolute(self.data_dir)
+        if files.is_same(self.fingerprint_dir, self.output_dir):
+            raise ValueError(
+                "--fingerprint_dir must not be --output_dir: each has a "
+                f"config.json of its own. Received: {self.output_dir!r}."
+            )
+        data = files.absolute(self.data_dir)
         for name in ("input_dir", "eval_dir"):
             places = shards.separate(getattr(self, name))
-            if data in map(_absolute, places):
+            if data in map(files.absolute, places):
                 raise ValueError(
                     f"`{name}` must not be where the output goes. Received: "
                     f"{getattr(self, name)!r}, {self.output_dir!r}."
@@ -100,10 +105,6 @@ class DeduplicateConfig:
 
 
 _DEFAULTS = {f.name: f.default for f in dataclasses.fields(DeduplicateConfig)}
-
-
-def _absolute(path):
-    return path if files.is_remote(path) else os.path.abspath(path)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -166,7 +167,7 @@ def run(config, only_report=False, workers=None):
     matches = _match(config, corpus, evaluation, workers)
     if not only_report:
         _write_shards(writer, inputs.corpus, corpus, matches, workers)
-    return deduplicate_report.write(
+    report = deduplicate_report.write(
         config.output_dir,
         deduplicate_report.Findings(
             rule=config.rule,
@@ -178,14 +179,42 @@ def run(config, only_report=False, workers=None):
             files_left_out=inputs.files_left_out,
         ),
     )
+    matches_dir = os.path.dirname(matches.paths[0])
+    for folder in (config.output_dir, config.fingerprint_dir, matches_dir):
+        files.remove_leftovers(folder, files.list_names(folder))
+    return report
 
 
 def _find_inputs(config):
     with files.naming(f"--input_dir={config.input_dir}"):
         corpus = fingerprint_files.find_corpus(config.input_dir, config.split)
     with files.naming(f"--eval_dir={config.eval_dir}"):
-        found = fingerprint_files.find_evaluation(config.eval_dir)
-    return _Inputs(corpus, *found)
+        evaluation, left_out = fingerprint_files.find_evaluation(
+            config.eval_dir
+        )
+    _check_apart(config, corpus, evaluation)
+    return _Inputs(corpus, evaluation, left_out)
+
+
+def _check_apart(config, corpus, evaluation):
+    """Checks that no shard of the corpus is an evaluation shard, too."""
+    own = {files.absolute(source.path) for source in corpus}
+    others = {source.path for source in evaluation if source.path}
+    both = {path for path in others if files.absolute(path) in own}
+    if not both:
+        return
+    patterns = {
+        os.path.join(folder, f"{parsed['split']}-*")
+        for folder, name in map(os.path.split, others - both)
+        if (parsed := shards.parse_name(name))
+    }
+    advice = ""
+    if patterns:
+        advice = f" Give a pattern: --eval_dir='{';'.join(sorted(patterns))}'."
+    raise ValueError(
+        f"--eval_dir={config.eval_dir} holds the corpus itself, such as "
+        f"{min(both)!r}: all its images would be removed.{advice}"
+    )
 
 
 def _check_records(inputs, workers):
@@ -263,7 +292,7 @@ def _check_evaluation(config, evaluation):
             "their bytes only: %s.",
             len(keys),
             len(rows),
-            ", ".join(key.decode(errors="replace") for key in keys[:5])
+            ", ".join(key.decode(errors="replace") for key in keys.tolist()[:5])
             + (", ..." if len(keys) > 5 else ""),
         )
 

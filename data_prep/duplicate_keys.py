@@ -11,11 +11,16 @@ import itertools
 import numpy as np
 from absl import logging
 
-from data_prep import balancing, prediction_inputs
+from data_prep import balancing, files, prediction_inputs
 
 _RANGE_SIZE = 1 << 24
 _MOST_NAMED = 5
 _MOST_LOOKED_UP = 1000
+# Of a hash; that each of so many has a key of its own is out of the question.
+_PLACES_OF_HASH = 5
+# Hashes of a table in a range, beyond their share, from which copies are left
+# out: of keys that most images share, a range would hold all.
+_MANY = 1 << 12
 
 
 def repeated_hashes(tables, num_images, range_size=_RANGE_SIZE):
@@ -26,12 +31,16 @@ def repeated_hashes(tables, num_images, range_size=_RANGE_SIZE):
         num_images: int, images in them.
         range_size: Hashes each thread holds at a time, about.
     """
+    num_ranges = _count_ranges(num_images, range_size)
 
     def repeated(bounds):
         hashes = np.concatenate(
             [
-                _within(tables.read(shard, ("hash",)).hash, bounds)
-                for shard in range(len(tables.paths))
+                _few_copies(_within(hashes, bounds), len(hashes) // num_ranges)
+                for hashes in (
+                    tables.read(shard, ("hash",)).hash
+                    for shard in range(len(tables.paths))
+                )
             ]
         )
         hashes.sort()
@@ -75,9 +84,27 @@ def distinct(config, tables, num_classes, num_images, range_size=_RANGE_SIZE):
     return int(sum(total)), sum(by_class)
 
 
+def _count_ranges(num_images, range_size):
+    return max(1, -(-num_images // range_size))
+
+
+def _few_copies(hashes, share):
+    """Returns hashes of a table in a range; of many, two of each at most."""
+    if len(hashes) <= 2 * share + _MANY:
+        return hashes
+    return at_most_two(np.sort(hashes))
+
+
+def at_most_two(hashes):
+    """Returns ascending hashes without further ones of those there twice."""
+    is_kept = np.ones(len(hashes), bool)
+    is_kept[2:] = hashes[2:] != hashes[:-2]
+    return hashes[is_kept]
+
+
 def _map_ranges(function, tables, num_images, range_size):
     """Yields function((low, high)) for ranges of hashes, in ascending order."""
-    count = max(1, -(-num_images // range_size))
+    count = _count_ranges(num_images, range_size)
     edges = [(index << 64) // count for index in range(count + 1)]
     ranges = [
         (np.uint64(low), np.uint64(high - 1))
@@ -96,7 +123,13 @@ def _accepted_within(config, table, bounds):
     low, high = bounds
     mask = (table.hash >= low) & (table.hash <= high)
     mask &= balancing.eligible(config, table)
-    return table.hash[mask], table.label[mask].astype(np.int64)
+    hashes, labels = table.hash[mask], table.label[mask].astype(np.int64)
+    order = np.lexsort((labels, hashes))
+    hashes, labels = hashes[order], labels[order]
+    is_new = np.ones(len(hashes), bool)
+    is_new[1:] = hashes[1:] != hashes[:-1]
+    is_new[1:] |= labels[1:] != labels[:-1]
+    return hashes[is_new], labels[is_new]
 
 
 def check(tables, inputs, num_images, range_size=_RANGE_SIZE):
@@ -139,13 +172,30 @@ def check(tables, inputs, num_images, range_size=_RANGE_SIZE):
 
 
 def _find(tables, hashes):
-    """Returns list of (shard, row) of the images with some hashes."""
+    """Returns list of (shard, row), the first few images of each hash."""
 
     def rows(table, shard):
         found = np.flatnonzero(np.isin(table.hash, hashes))
-        return [(shard, row) for row in found.tolist()]
+        # Stable, so that those of a hash stay in order.
+        found = found[np.argsort(table.hash[found], kind="stable")]
+        of_row = table.hash[found]
+        is_early = np.ones(len(found), bool)
+        is_early[_PLACES_OF_HASH:] = (
+            of_row[_PLACES_OF_HASH:] != of_row[:-_PLACES_OF_HASH]
+        )
+        return [
+            (value, (shard, row))
+            for value, row in zip(
+                of_row[is_early].tolist(), found[is_early].tolist()
+            )
+        ]
 
-    return sum(tables.map(rows, columns=("hash",)), [])
+    places = collections.defaultdict(list)
+    for found in tables.map(rows, columns=("hash",)):
+        for value, place in found:
+            if len(places[value]) < _PLACES_OF_HASH:
+                places[value].append(place)
+    return sorted(itertools.chain.from_iterable(places.values()))
 
 
 def _group_by_key(inputs, places):
@@ -165,7 +215,8 @@ def _group_by_key(inputs, places):
             itertools.islice(reader, max(rows) + 1)
         ):
             if row in rows:
-                stored = records.unpack_prediction(serialized)[2]
+                with files.naming(f"predictions for {path!r}: record {row}"):
+                    stored = records.unpack_prediction(serialized)[2]
                 key = image_keys.find(row, stored)
                 by_key[key].append(f"{path!r}: record {row}")
     return by_key

@@ -10,6 +10,7 @@ import glob as glob_lib
 import hashlib
 import json
 import os
+import re
 import reprlib
 import shutil
 import uuid
@@ -23,6 +24,8 @@ _SHORT.maxstring = 300
 _MOST_DIFFERENCES = 20
 _ABSENT = object()
 _SETTINGS_FILE = "config.json"
+# What `temporary_path` makes of a name.
+_TEMPORARY_NAME = re.compile(r"^\.(?P<name>.+)\.[\w-]+\.tmp$")
 
 
 def is_remote(path):
@@ -173,6 +176,17 @@ def list_names(directory):
     return sorted(os.listdir(directory))
 
 
+def is_same(path, other):
+    """Returns whether two paths are spelled differently at most."""
+    return absolute(path) == absolute(other)
+
+
+def absolute(path):
+    """Returns a path that does not depend on the working directory."""
+    path = os.fspath(path)
+    return path.rstrip("/") if is_remote(path) else os.path.realpath(path)
+
+
 def make_dirs(path):
     """Creates a folder and its parents; one that exists is left alone."""
     if not os.fspath(path):
@@ -225,6 +239,20 @@ def remove(path):
             os.remove(path)
 
 
+def remove_leftovers(folder, names):
+    """Removes what killed runs left of files that have been written since.
+
+    Args:
+        folder: Where they are; one that does not exist is no error.
+        names: Collection of the files' names.
+    """
+    names = frozenset(names)
+    for name in list_names(folder):
+        temporary = _TEMPORARY_NAME.match(name)
+        if temporary and temporary["name"] in names:
+            remove(os.path.join(folder, name))
+
+
 def remove_folder(path):
     """Removes a folder and what is in it; none is no error."""
     if is_remote(path):
@@ -236,14 +264,19 @@ def remove_folder(path):
 
 def check_settings(folder, settings):
     """Raises ValueError if `write_settings` left others in a folder."""
-    path = os.path.join(folder, _SETTINGS_FILE)
-    if not exists(path):
+    if not has_settings(folder):
         return
+    path = os.path.join(folder, _SETTINGS_FILE)
     if difference := describe_difference(read_json(path), settings):
         raise ValueError(
             f"{folder!r} holds a run with other settings: {difference}. Write "
             "to another folder, or delete this one first."
         )
+
+
+def has_settings(folder):
+    """Returns whether `write_settings` left some in a folder."""
+    return exists(os.path.join(folder, _SETTINGS_FILE))
 
 
 def write_settings(folder, settings):

@@ -87,7 +87,7 @@ class Stages:
         """Goes through the stages; see `filter_unlabel.run`."""
         report_path = self._path(REPORT_FILE)
         if files.exists(report_path) and not self._writer.pending:
-            self._spills.remove()
+            self._clean()
             return filter_report.report_from_json(files.read_json(report_path))
         self._count()
         if self._chooses:
@@ -101,8 +101,16 @@ class Stages:
         if self._write():
             filter_report.write_final_stats(self._config.output_dir, report)
             files.write_json(report_path, dataclasses.asdict(report))
-            self._spills.remove()
+            self._clean()
         return report
+
+    def _clean(self):
+        """Removes what is needed no more, and what killed runs left."""
+        self._spills.remove()
+        config = self._config
+        stats = os.path.join(config.output_dir, "stats")
+        for folder in (config.output_dir, stats, config.prelim_stats_dir):
+            files.remove_leftovers(folder, files.list_names(folder))
 
     def _count(self):
         """First stage: a table for each shard."""
@@ -110,8 +118,6 @@ class Stages:
         self._on_shards(
             "Check", self._check, {*self._shard_ids} & {*self._spills.pending}
         )
-        files.write_settings(config.output_dir, self._settings)
-        files.write_settings(config.prelim_stats_dir, self._table_settings)
         self._tables = self._open_tables(
             counting.table_paths(self._inputs, config.prelim_stats_dir)
         )
@@ -145,13 +151,33 @@ class Stages:
         return [
             shard
             for shard in self._shard_ids
-            if not all(
-                files.exists(path)
-                for path in (
-                    *self._tables.paths[shard],
-                    *self._prelim_stats_paths(shard),
-                )
+            if self._lacking_stats(shard) or self._lacking_tables(shard)
+        ]
+
+    def _lacking_tables(self, shard):
+        """Returns list of the tables that a shard lacks, or that are others'.
+
+        They are there without a `config.json` until a choice is made: inputs
+        may have been mended since.
+        """
+        return [
+            path
+            for worker, path in enumerate(self._tables.paths[shard])
+            if not counting.has_table(
+                self._config, self._inputs, shard, worker, path
             )
+        ]
+
+    def _lacking_stats(self, shard):
+        """Returns list of the counts a shard lacks, or that may be others'.
+
+        Unlike tables they do not say of which predictions they are.
+        """
+        is_settled = files.has_settings(self._config.prelim_stats_dir)
+        return [
+            path
+            for path in self._prelim_stats_paths(shard)
+            if not (is_settled and files.exists(path))
         ]
 
     def _prelim_stats_paths(self, shard):
@@ -168,10 +194,11 @@ class Stages:
     def _count_shards(self, shard_ids):
         counting.make_tables(self._config, self._inputs, shard_ids)
         for shard in shard_ids:
+            lacking = self._lacking_stats(shard)
             for path, table in zip(
                 self._prelim_stats_paths(shard), self._tables.paths[shard]
             ):
-                if not files.exists(path):
+                if path in lacking:
                     alone = counting.Tables(((table,),))
                     filter_report.write_prelim_stats(
                         path,
@@ -186,9 +213,8 @@ class Stages:
         config, balance = self._config, self._config.balance
         missing = [
             path
-            for paths in self._tables.paths
-            for path in paths
-            if not files.exists(path)
+            for shard in range(len(self._tables.paths))
+            for path in self._lacking_tables(shard)
         ]
         if missing:
             raise FileNotFoundError(
@@ -203,6 +229,10 @@ class Stages:
             duplicate_keys.check(self._tables, self._inputs, int(counts.sum()))
         plan = balancing.choose(balance, counts, self._tables.measure)
         report = filter_report.make_report(balance, plan, self._tables)
+        # Not before: what is found wrong until here is mended in the inputs or
+        # by other flags, and the same folders will do.
+        files.write_settings(config.prelim_stats_dir, self._table_settings)
+        files.write_settings(config.output_dir, self._settings)
         buffer = io.BytesIO()
         np.savez(buffer, **plan.arrays())
         files.write_bytes(self._path(_PLAN_FILE), buffer.getvalue())
@@ -343,15 +373,19 @@ def _find_inputs(config):
     )
     num_inputs = len(inputs.images)
     num_workers = len(inputs.predictions[0])
-    for name, value, highest in (
-        ("shard_id", config.shard_id, num_inputs - 1),
-        ("only_use_num_shards", config.num_used_shards, num_inputs),
-    ):
-        if value is not None and value > highest:
-            raise ValueError(
-                f"--{name}={value}, but there are {num_inputs} shards in "
-                f"{config.input_dir!r}."
+    num_used = config.num_used_shards or num_inputs
+    where = f"there are {num_inputs} shards in {config.input_dir!r}"
+    if num_used > num_inputs:
+        raise ValueError(f"--only_use_num_shards={num_used}, but {where}.")
+    if config.shard_id is not None and config.shard_id >= num_used:
+        raise ValueError(
+            f"--shard_id={config.shard_id}, but {where}"
+            + (
+                f", of which {num_used} are used."
+                if num_used < num_inputs
+                else "."
             )
+        )
     if config.total_replicas not in (None, num_workers):
         raise ValueError(
             f"--total_replicas={config.total_replicas}, but there are "

@@ -90,6 +90,11 @@ class FilterConfig:
         if not self.prelim_stats_dir:
             folder = os.path.join(self.output_dir, "prelim_stats")
             object.__setattr__(self, "prelim_stats_dir", folder)
+        if files.is_same(self.prelim_stats_dir, self.output_dir):
+            raise ValueError(
+                "--prelim_stats_dir must not be --output_dir: each has a "
+                f"config.json of its own. Received: {self.output_dir!r}."
+            )
 
     @property
     def split(self):

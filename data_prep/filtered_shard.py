@@ -8,7 +8,13 @@ would be neighbours.
 
 import numpy as np
 
-from data_prep import hashing, prediction_inputs, prediction_table, records
+from data_prep import (
+    files,
+    hashing,
+    prediction_inputs,
+    prediction_table,
+    records,
+)
 
 _HALF = np.uint64(32)
 
@@ -77,14 +83,18 @@ def make_record(image, prediction, default_key, num_classes, where):
         where: str, files and index, for the message.
 
     Returns:
-        (serialized record, label, key).
+        (serialized record, label, confidence, key).
 
     Raises:
-        records.RecordError: The two have different keys, or class or length
-            of the distribution do not fit `num_classes`.
+        records.RecordError: One is malformed or holds no image, the two have
+            different keys, or class or length of the distribution do not fit
+            `num_classes`.
     """
-    image_bytes, image_key = records.unpack_image(image)
-    probs, label, key = records.unpack_prediction(prediction)
+    with files.naming(where):
+        image_bytes, image_key = records.unpack_image(image)
+        probs, label, key = records.unpack_prediction(prediction)
+    if not image_bytes:
+        raise records.RecordError(f"{where} has no image in {records.IMAGE!r}.")
     if len(probs) != num_classes:
         raise records.RecordError(
             f"{where} has a prediction over {len(probs)} classes. Received: "
@@ -103,7 +113,7 @@ def make_record(image, prediction, default_key, num_classes, where):
     example = records.labeled_by_prediction(
         image_bytes, label, probs[label], prediction, key
     )
-    return example, label, key
+    return example, label, probs[label], key
 
 
 def examples(image_path, prediction_paths, table, copies, num_classes):
@@ -134,15 +144,31 @@ def examples(image_path, prediction_paths, table, copies, num_classes):
         source = prediction_paths[row % len(prediction_paths)]
         where = f"{image_path!r} with {source!r}: record {row}"
         default_key = records.default_key(image_path, row)
-        example, label, key = make_record(
+        example, label, confidence, key = make_record(
             image, prediction, default_key, num_classes, where
         )
         expected = (table.label[row], table.hash[row])
-        if (label, prediction_table.hash_of(key)) != expected:
+        if (label, prediction_table.hash_of(key)) != expected or not _agrees(
+            confidence, table.confidence[row], prediction
+        ):
             raise records.RecordError(
-                f"{where} has the prediction {label} and the key {key!r}, but "
-                "the table of predictions says otherwise. Delete the table, or "
-                "label the shard anew."
+                f"{where} has the prediction {label} with {confidence:.7g} and "
+                f"the key {key!r}, but the table of predictions says "
+                "otherwise. Delete the table, or label the shard anew."
             )
         found[row] = example, label
     return found
+
+
+def _agrees(stored, confidence, prediction):
+    """Returns whether storing a confidence can have made of it what is stored.
+
+    Args:
+        stored: float32, as a prediction holds it.
+        confidence: float32, as its table holds it.
+        prediction: bytes, the serialized prediction.
+    """
+    if stored == confidence:
+        return True
+    error = records.confidence_error(prediction) * float(confidence)
+    return abs(float(stored) - float(confidence)) <= error

@@ -2,7 +2,8 @@
 
 Images are decoded once; whatever is decided later reads these small files. They
 are uncompressed .npz files: `rows` (`image_fingerprints.DTYPE`), `order`
-(`image_fingerprints.order_of` each key) and `keys`.
+(`image_fingerprints.order_of` each key), and `keys`, joined, with their
+`key_ends`.
 """
 
 import concurrent.futures
@@ -159,9 +160,11 @@ class FingerprintFiles:
     paths: tuple
 
     def read(self, index, column):
-        """Returns one column of a file: "rows", "order" or "keys"."""
+        """Returns one column of a file: "rows", "order" or "keys", bytes."""
         path = self.paths[index]
         with files.open_file(path, "rb") as file, np.load(file) as table:
+            if column == "keys" and "key_ends" in table:
+                return _split(table["keys"], table["key_ends"])
             return table[column]
 
     def read_all(self, column):
@@ -209,9 +212,19 @@ def _write(path_and_source):
         buffer,
         rows=rows,
         order=np.array(order, "<u8"),
-        keys=np.array(keys, np.bytes_),
+        # An array of bytes would be as wide as the longest, and lose zeros.
+        keys=np.frombuffer(b"".join(keys), np.uint8),
+        key_ends=np.cumsum([len(key) for key in keys], dtype="<i8"),
     )
     files.write_bytes(path, buffer.getvalue())
+
+
+def _split(joined, ends):
+    """Returns object array of the parts of bytes that end at some places."""
+    joined, starts = joined.tobytes(), [0, *ends.tolist()]
+    keys = np.empty(len(ends), object)
+    keys[:] = [joined[start:end] for start, end in zip(starts, starts[1:])]
+    return keys
 
 
 def _fingerprints(source):

@@ -170,7 +170,7 @@ def _list(path):
                 yield source_writer.Source(
                     key, file, None, dropped="dropped:broken_link"
                 )
-            elif name.endswith(tar_index.SUFFIX):
+            elif tar_index.is_tar(name):
                 for member in tar_index.list_members(file):
                     key = os.fsencode(f"{inside}/") + member.key
                     yield member._replace(key=key)

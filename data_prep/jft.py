@@ -11,6 +11,7 @@ keys of tar members begin with the tar file's name: each may hold a 000000.jpg.
 import collections
 import dataclasses
 import hashlib
+import itertools
 import os
 
 from data_prep import (
@@ -69,17 +70,19 @@ def write(config):
 
     Raises:
         FileNotFoundError: A pattern matches nothing.
-        ValueError: An input file is truncated or of another kind, two tar
-            files have the same name, or the output folder holds other shards;
-            nothing is written then.
+        ValueError: An input file is truncated or of another kind, two files
+            have the same name, on which keys depend, or the output folder holds
+            other shards or the input; nothing is written then.
     """
     source_writer.check_inputs(config)
     paths = _find(config.input)
+    repeated = _repeated_names(paths)
     split = source_writer.Split(
         directory=config.output_dir,
         name=config.split,
-        sizes=_count(paths),
-        read_items=lambda number: _read(config, paths[number]),
+        sizes=(None,) * len(paths),
+        read_items=lambda number: _read(config, paths[number], repeated),
+        prepare=lambda pending: _prepare(config, paths, repeated, pending),
         encode=source_writer.encode_jpeg(config.image_size),
         settings={
             "source": "jft",
@@ -101,44 +104,71 @@ def _find(patterns):
         paths += found
     if len(set(paths)) != len(paths):
         raise ValueError(f"--input={patterns} names some files twice.")
-    _check_names(patterns, paths)
     return sorted(paths)
 
 
-def _check_names(patterns, paths):
-    counts = collections.Counter(
-        os.path.basename(p) for p in paths if p.endswith(tar_index.SUFFIX)
-    )
-    repeated = sorted(name for name, count in counts.items() if count > 1)
-    if repeated:
+def _repeated_names(paths):
+    """Returns the names, without folders, that several files have; a set."""
+    counts = collections.Counter(map(os.path.basename, paths))
+    return {name for name, count in counts.items() if count > 1}
+
+
+def _prepare(config, paths, repeated, pending):
+    """Checks the input of the shards to write; returns dict index -> items."""
+    for number in pending:
+        if os.path.basename(paths[number]) in repeated:
+            _check_keys(config, paths[number])
+    return dict(zip(pending, _count([paths[number] for number in pending])))
+
+
+def _check_keys(config, path):
+    """Checks that a file whose name others share lends it to no key."""
+    from data_prep import records
+
+    if tar_index.is_tar(path):
         raise ValueError(
-            f"--input={patterns}: {len(repeated)} names of tar files occur "
-            f"more than once, such as {repeated[0]!r}. Keys begin with these "
-            "names; links with other names will do."
+            f"--input={config.input}: other tar files are called like "
+            f"{path!r}. "
+            "Keys begin with these names; links with other names will do."
+        )
+    for first in itertools.islice(records.read_records(path), 1):
+        _check_stored_key(path, 0, _unpack(config, first)[1])
+
+
+def _check_stored_key(path, index, key):
+    if not key:
+        raise ValueError(
+            f"{path!r}: record {index} stores no key, so that the file's name "
+            "stands for it, which other files of --input have, too. Links with "
+            "other names will do."
         )
 
 
 def _count(paths):
-    """Returns how many items each file holds, from headers alone."""
+    """Returns list of how many items each file holds, from headers alone."""
     from data_prep import records
 
     meter = progress.Progress("input shards checked", total=len(paths))
+    is_tar = tar_index.is_tar
+    record_files = records.count_each(p for p in paths if not is_tar(p))
     sizes = []
     for path in paths:
-        if path.endswith(tar_index.SUFFIX):
+        if is_tar(path):
             sizes.append(sum(1 for _ in tar_index.list_members(path)))
         else:
-            sizes.append(records.count_records(path))
+            sizes.append(next(record_files))
         meter.advance()
-    return tuple(sizes)
+    return sizes
 
 
-def _read(config, path):
+def _read(config, path, repeated):
     """Yields the `source_writer.LoadedImage`s of one input file, in order."""
-    if path.endswith(tar_index.SUFFIX):
+    if tar_index.is_tar(path):
         images = _read_tar(path)
     else:
-        images = _read_records(config, path)
+        images = _read_records(
+            config, path, os.path.basename(path) not in repeated
+        )
     return _mark_repeated(images)
 
 
@@ -175,11 +205,13 @@ def _read_tar(path):
         )
 
 
-def _read_records(config, path):
+def _read_records(config, path, has_own_name):
     from data_prep import records
 
     for index, serialized in enumerate(records.read_records(path)):
         data, key, dropped = _unpack(config, serialized)
+        if not (dropped or has_own_name):
+            _check_stored_key(path, index, key)
         yield source_writer.LoadedImage(
             key or records.default_key(path, index), data, dropped=dropped
         )

@@ -2,11 +2,13 @@
 
 Labelling writes a table beside each prediction shard, which holds a whole
 distribution for every image; filtering decides from the tables alone. They are
-uncompressed .npz files of a column each.
+uncompressed .npz files of a column each, and say which predictions they are of.
 """
 
+import contextlib
 import io
 import os
+import typing
 import zipfile
 
 import numpy as np
@@ -17,6 +19,26 @@ COLUMNS = ("label", "confidence", "hash")
 
 _SALT = b"image"
 _LARGEST_SMALL_LABEL = np.iinfo(np.uint16).max
+_ORIGIN = "origin"
+_READ_HEADER = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}
+
+
+class Origin(typing.NamedTuple):
+    """Which predictions a table is of.
+
+    Attributes:
+        num_classes: int, the length of all their distributions.
+        num_bytes: int, the size of their file.
+        digest: int that tells their file and that of the images from others; 0
+            in tables of labelling, which come before the file is complete.
+    """
+
+    num_classes: int
+    num_bytes: int
+    digest: int = 0
 
 
 def path_beside(prediction_path):
@@ -35,7 +57,7 @@ def hash_of(key):
     return hashing.hash64(key, salt=_SALT)
 
 
-def write(path, *, label, confidence, hash):  # noqa: A002
+def write(path, *, label, confidence, hash, origin=None):  # noqa: A002
     """Writes a table, atomically; the same columns give the same bytes.
 
     Args:
@@ -43,6 +65,7 @@ def write(path, *, label, confidence, hash):  # noqa: A002
         label: int [images], the predicted class of each, 0-based.
         confidence: float32 [images], its probability.
         hash: uint64 [images], `hash_of` each image's key.
+        origin: `Origin`; a table without it decides nothing.
 
     Raises:
         ValueError: The columns differ in length.
@@ -59,6 +82,8 @@ def write(path, *, label, confidence, hash):  # noqa: A002
         raise ValueError(
             f"Columns must have a value for each image. Received: {lengths}."
         )
+    if origin is not None:
+        columns[_ORIGIN] = np.array(origin, "<u8")
     buffer = io.BytesIO()
     np.savez(buffer, **columns)
     files.write_bytes(path, buffer.getvalue())
@@ -74,12 +99,54 @@ def read(path, columns=COLUMNS):
     Raises:
         ValueError: The file is damaged or no table; names it.
     """
+    with (
+        _explaining(path),
+        files.open_file(path, "rb") as file,
+        np.load(file) as table,
+    ):
+        return tuple(table[name] for name in columns)
+
+
+def describe(path):
+    """Returns what a table says of itself; its columns are not read.
+
+    Args:
+        path: Its file.
+
+    Returns:
+        (dict column -> int, its rows; `Origin`, None where an older version
+        wrote the table).
+
+    Raises:
+        ValueError: The file is damaged or no table; names it.
+    """
+    with _explaining(path), files.open_file(path, "rb") as file:
+        with zipfile.ZipFile(file) as archive:
+            rows = {name: _num_rows(archive, name) for name in COLUMNS}
+        file.seek(0)
+        with np.load(file) as table:
+            if _ORIGIN not in table:
+                return rows, None
+            return rows, Origin(*table[_ORIGIN].tolist())
+
+
+def _num_rows(archive, column):
+    with archive.open(f"{column}.npy") as member:
+        read_header = _READ_HEADER[np.lib.format.read_magic(member)]
+        ((num_rows,), _, _) = read_header(member)
+    return num_rows
+
+
+@contextlib.contextmanager
+def _explaining(path):
+    """Turns what a file that is no table leads to into an error naming it."""
     try:
-        with files.open_file(path, "rb") as file, np.load(file) as table:
-            return tuple(table[name] for name in columns)
+        yield
     except (
         ValueError,
         KeyError,
+        TypeError,
+        AttributeError,
         OSError,
         EOFError,
         zipfile.BadZipFile,

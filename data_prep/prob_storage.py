@@ -22,6 +22,8 @@ TOP_CLASSES = "top_classes"
 NUM_CLASSES = "num_classes"
 # What tells that a record has a distribution, and which one.
 FIELD_OF_KIND = {FULL: PROBS, FLOAT16: HALF_PROBS, TOP_K: TOP_PROBS}
+# Half the distance of two float16 numbers, relative to the smaller.
+_HALF_ERROR = 2.0**-11
 FIELDS = (PROBS, HALF_PROBS, TOP_PROBS, TOP_CLASSES, NUM_CLASSES)
 
 
@@ -140,6 +142,15 @@ def decode(feature):
         np.array(feature[TOP_CLASSES].int64_list.value, np.int64),
         sum(feature[NUM_CLASSES].int64_list.value),
     )
+
+
+def relative_error(feature):
+    """Returns by how much of itself storing changed a stored prob, at most.
+
+    Args:
+        feature: As in `decode`.
+    """
+    return _HALF_ERROR if HALF_PROBS in feature else 0.0
 
 
 def _spread(top_probs, top_classes, num_classes):

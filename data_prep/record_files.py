@@ -3,6 +3,7 @@
 Part of `records.py`, whose names these are for everybody else.
 """
 
+import functools
 import os
 
 import tensorflow as tf
@@ -13,6 +14,14 @@ from data_prep import files, shards, tf_data
 _HEADER_BYTES = 12
 _FOOTER_BYTES = 4
 _READ_BATCH = 64
+# How files begin that are often taken for TFRecord files.
+_COMPRESSED = {
+    "gzip": b"\x1f\x8b",
+    "bzip2": b"BZh",
+    "xz": b"\xfd7zXZ\x00",
+    "zip": b"PK\x03\x04",
+    "zstd": b"\x28\xb5\x2f\xfd",
+}
 
 
 class RecordError(ValueError):
@@ -90,13 +99,23 @@ def count_records(path):
             length = int.from_bytes(header[:8], "little")
             end = offset + _HEADER_BYTES + length + _FOOTER_BYTES
             if len(header) < _HEADER_BYTES or end > total:
+                problem = "the file is truncated, or is no TFRecord file"
+                if kind := _compressed(header if index == 0 else b""):
+                    problem = f"the file is compressed ({kind}): unpack it"
                 raise RecordError(
-                    describe_position(path, index, offset)
-                    + "the file is truncated, or is no TFRecord file."
+                    f"{describe_position(path, index, offset)}{problem}."
                 )
             offset = end
             index += 1
     return index
+
+
+def _compressed(header):
+    """Returns the kind of compressed file that begins so, or None."""
+    for kind, magic in _COMPRESSED.items():
+        if header.startswith(magic):
+            return kind
+    return None
 
 
 def count_shards(directory, split):
@@ -119,21 +138,37 @@ def count_shards(directory, split):
             inside a record.
     """
     paths = shards.list_shards(directory, split)
-    known = {}
-    for folder in shards.separate(os.fspath(directory)):
-        for name in shards.separate(split):
-            manifest = shards.read_manifest(folder, name)
-            if manifest is None:
-                continue
-            for index in range(manifest.num_shards):
-                shard = shards.shard_name(name, index, manifest.num_shards)
-                known[os.path.join(folder, shard)] = manifest, index
-    return paths, [
-        _stated_count(path, *known[path])
-        if path in known
-        else count_records(path)
-        for path in paths
-    ]
+    return paths, list(count_each(paths))
+
+
+def count_each(paths):
+    """Yields how many records each file holds, as `count_shards` finds it.
+
+    Args:
+        paths: Iterable of TFRecord files, those of one folder together.
+
+    Raises:
+        ValueError: As there.
+    """
+    read_manifest = functools.lru_cache(maxsize=16)(shards.read_manifest)
+    for path in map(os.fspath, paths):
+        folder, name = os.path.split(path)
+        parsed = shards.parse_name(name)
+        manifest = parsed and read_manifest(folder, parsed["split"])
+        if _is_listed(parsed, manifest):
+            yield _stated_count(path, manifest, int(parsed["index"]))
+        else:
+            yield count_records(path)
+
+
+def _is_listed(parsed, manifest):
+    """Returns whether a manifest says how many records a shard holds."""
+    if not manifest or int(parsed["total"]) != manifest.num_shards:
+        return False
+    if parsed["worker"] and manifest.config.get("num_workers", 1) > 1:
+        # It has the sums over all workers.
+        return False
+    return int(parsed["index"]) < manifest.num_shards
 
 
 def _stated_count(path, manifest, index):

@@ -24,6 +24,7 @@ from google.protobuf import message
 from data_prep import prob_parsing, prob_storage
 from data_prep.record_files import (
     RecordError,
+    count_each,
     count_records,
     count_shards,
     describe_position,
@@ -36,6 +37,7 @@ from data_prep.shards import list_shards, read_manifest
 __all__ = [
     "RecordError",
     "ShardedWriter",
+    "count_each",
     "count_records",
     "count_shards",
     "describe_position",
@@ -326,8 +328,17 @@ def unpack_prediction(serialized):
         probs = prob_storage.decode(feature)
     except ValueError as error:
         raise RecordError(str(error)) from error
-    label = feature[PREDICTED_CLASS].int64_list.value[0]
-    return probs, label, _first_bytes(feature, KEY)
+    labels = feature[PREDICTED_CLASS].int64_list.value
+    if len(labels) != 1:
+        raise RecordError(
+            f"field {PREDICTED_CLASS!r} must hold one int64, has {len(labels)}."
+        )
+    return probs, labels[0], _first_bytes(feature, KEY)
+
+
+def confidence_error(serialized):
+    """Returns by how much of itself the storage changes a prob, at most."""
+    return prob_storage.relative_error(_features(serialized))
 
 
 def _features(serialized):

@@ -1,21 +1,19 @@
 """Writes a set of shards so that it can be killed and restarted anywhere.
 
 Each shard is written under a temporary name and renamed when it is complete; a
-hidden marker beside it then says what it holds. When every shard is done, the
-manifest replaces the markers.
+hidden marker beside it, which comes first, says what it holds. When every shard
+is done, the manifest replaces the markers. A shard with neither is another's.
 """
 
 import collections
 import contextlib
 import itertools
 import os
-import re
 
 from data_prep import files, shards
 
 KINDS = ("labeled", "unlabeled", "pseudo_labeled", "prediction")
 _KINDS_WITH_LABEL = ("labeled", "pseudo_labeled")
-_LEFTOVER_NAME = re.compile(r"^\.(?P<shard>.+?)\.(done\.json|.*\.tmp)$")
 
 
 class OpenShard:
@@ -80,7 +78,7 @@ class ShardedWriter:
     Raises:
         ValueError: `kind` or `num_shards` is out of range, or the folder holds
             shards of the split made with another config (the difference is
-            shown).
+            shown), or files that would be overwritten.
     """
 
     def __init__(
@@ -140,13 +138,17 @@ class ShardedWriter:
             )
         return os.path.join(self._directory, name)
 
-    def _all_names(self):
-        """Returns the names of the files of all workers, a set."""
-        return {
-            os.path.basename(self._path(index, worker))
+    def paths(self):
+        """Returns the paths of all shards, those of all workers; a list."""
+        return [
+            self._path(index, worker)
             for index in range(self._num_shards)
             for worker in range(self._num_workers)
-        }
+        ]
+
+    def _all_names(self):
+        """Returns the names of the files of all workers, a set."""
+        return set(map(os.path.basename, self.paths()))
 
     @property
     def num_shards(self):
@@ -216,10 +218,21 @@ class ShardedWriter:
                     f"{counted}, not to the {num_input} inputs."
                 )
             shard.num_bytes = files.size(temporary)
+            self._announce(index, shard)
             files.publish(temporary, path)
         except BaseException:
             files.remove(temporary)
             raise
+
+    def _announce(self, index, shard):
+        """Writes what belongs to a shard that is about to get its name.
+
+        The marker comes before the shard: were it the other way round, a kill
+        in between would leave a shard that looks like another's.
+        """
+        if not files.exists(self._marker_path(index, self._worker)):
+            # One of before the set lost other shards: not what it will say.
+            files.remove(self.path(index))
         if self._kind == "prediction":
             info = shards.info_name(index, self._num_shards, self._worker)
             files.write_json(
@@ -276,7 +289,7 @@ class ShardedWriter:
 
     def _marker_path(self, index, worker):
         folder, name = os.path.split(self._path(index, worker))
-        return os.path.join(folder, f".{name}.done.json")
+        return os.path.join(folder, _marker_name(name))
 
     def _write_marker(self, index, shard):
         files.write_json(
@@ -323,23 +336,67 @@ class ShardedWriter:
 
     def _check_foreign_shards(self):
         own = self._all_names()
-        for name in files.list_names(self._directory):
+        names = set(files.list_names(self._directory))
+        for name in sorted(names):
             parsed = shards.parse_name(name)
-            if parsed and parsed["split"] == self._split and name not in own:
+            if not parsed or name in own:
+                continue
+            if parsed["split"] == self._split:
                 raise ValueError(
                     f"{self._directory!r} already holds other shards of "
                     f"{self._split!r}, such as {name!r}; this run would write "
                     f"{self._num_shards}. Write to another folder, or delete "
                     "these shards first."
                 )
+            self._check_other_predictions(name, parsed)
+        unknown = [
+            name
+            for name in sorted(own & names)
+            if _marker_name(name) not in names
+            and not files.exists(
+                os.path.join(self._directory, _marker_name(name))
+            )
+        ]
+        # Read after the markers, which are removed once there is a manifest.
+        if unknown and not shards.read_manifest(self._directory, self._split):
+            raise ValueError(
+                f"{self._directory!r} holds {unknown[0]!r}, which would be "
+                "overwritten and may be an input: there is neither a manifest "
+                "nor a marker of an unfinished run. Write to another folder, "
+                "or move this file away first."
+            )
+
+    def _check_other_predictions(self, name, parsed):
+        """Refuses predictions whose counts have the names of those here."""
+        if (
+            self._kind == "prediction"
+            and parsed["worker"]
+            and int(parsed["total"]) == self._num_shards
+        ):
+            raise ValueError(
+                f"{self._directory!r} holds the predictions for another split, "
+                f"such as {name!r}: the files with their counts have the same "
+                "names (info-*.txt). Write to another folder."
+            )
 
     def _clean(self):
         """Removes the markers and what killed runs left behind."""
         own = self._all_names()
-        for name in files.list_names(self._directory):
-            leftover = _LEFTOVER_NAME.match(name)
-            if leftover and leftover["shard"] in own:
-                files.remove(os.path.join(self._directory, name))
+        markers = set(map(_marker_name, own))
+        for name in markers.intersection(files.list_names(self._directory)):
+            files.remove(os.path.join(self._directory, name))
+        own |= markers | {f"{self._split}.manifest.json"}
+        if self._kind == "prediction":
+            own |= {
+                shards.info_name(index, self._num_shards, worker)
+                for index in range(self._num_shards)
+                for worker in range(self._num_workers)
+            }
+        files.remove_leftovers(self._directory, own)
+
+
+def _marker_name(name):
+    return f".{name}.done.json"
 
 
 def _sums(name, markers_of_shards):

@@ -67,7 +67,8 @@ class Split:
     Attributes:
         directory: Output folder.
         name: The split, in the shards' names.
-        sizes: Tuple of int, items of each shard.
+        sizes: Tuple of int, items of each shard; None where only `prepare`
+            counts them.
         read_items: Called with a shard's index; gives its items in order, each
             with a `key` and a `label` (1-based, None without one).
         encode: Called with an item, by several threads; returns (image bytes
@@ -75,7 +76,8 @@ class Split:
         settings: JSON-able dict of all that the bytes depend on.
         class_names: Names in label order; None for unlabeled records.
         prepare: Called with the indices of the shards to write, if any, before
-            anything is written; raises where their input is damaged.
+            anything is written; raises where their input is damaged. May return
+            dict index -> int, their sizes.
     """
 
     directory: str
@@ -133,9 +135,7 @@ def write(splits, origin):
     """
     new = {s.directory for s in splits if not files.exists(s.directory)}
     writers = [_open_writer(split) for split in splits]
-    for split, writer in zip(splits, writers):
-        if writer.pending:
-            split.prepare(writer.pending)
+    splits = [_prepare(*pair) for pair in zip(splits, writers)]
     manifests = {
         split.name: _write_split(split, writer)
         for split, writer in zip(splits, writers)
@@ -145,11 +145,20 @@ def write(splits, origin):
             _discard(split.directory, manifests[split.name])
         for directory in new:
             _remove_empty(directory)
+        counters = _add_counters(manifests)
         raise ValueError(
-            f"{origin}: none of {sum(sum(s.sizes) for s in splits)} files "
-            f"became a record: {_add_counters(manifests)}."
+            f"{origin}: none of {sum(counters.values())} files became a "
+            f"record: {counters}."
         )
     return manifests
+
+
+def _prepare(split, writer):
+    """Prepares the shards to write; returns the split with their sizes."""
+    sizes = dict(enumerate(split.sizes))
+    if pending := writer.pending:
+        sizes.update(split.prepare(pending) or {})
+    return dataclasses.replace(split, sizes=tuple(sizes.values()))
 
 
 def _open_writer(split):
@@ -173,11 +182,11 @@ def _write_split(split, writer):
     # before the clock starts, as it takes seconds.
     from data_prep import records
 
-    total = sum(split.sizes)
+    left = sum(split.sizes[number] for number in pending)
+    # Of shards that are done sizes need not be known.
+    done = sum(size or 0 for size in split.sizes) - left
     meter = progress.Progress(
-        f"{split.name} images",
-        total=total,
-        done=total - sum(split.sizes[number] for number in pending),
+        f"{split.name} images", total=done + left, done=done
     )
     for number in pending:
         with writer.open_shard(number, num_input=split.sizes[number]) as shard:
@@ -280,11 +289,11 @@ def _add_counters(manifests):
 
 
 def _discard(directory, manifest):
-    # Without the manifest the shards count as unfinished.
-    files.remove(shards_lib.manifest_path(directory, manifest.split))
     for index in range(manifest.num_shards):
         name = shards_lib.shard_name(manifest.split, index, manifest.num_shards)
         files.remove(os.path.join(directory, name))
+    # Last: shards without it look like another's.
+    files.remove(shards_lib.manifest_path(directory, manifest.split))
 
 
 def _remove_empty(directory):

@@ -12,6 +12,11 @@ from data_prep import files, source_writer
 SUFFIX = ".tar"
 
 
+def is_tar(path):
+    """Returns whether a file is called like an uncompressed tar file."""
+    return os.fspath(path).endswith(SUFFIX)
+
+
 def list_members(path):
     """Yields the files in a tar file, in order.
 
@@ -71,7 +76,7 @@ def _sources(file, path, prefix, member, end):
         raise tarfile.ReadError(f"it ends inside {name!r}")
     if member.isdir():
         return
-    if member.isreg() and name.endswith(SUFFIX):
+    if member.isreg() and is_tar(name):
         position = file.tell()
         file.seek(member.offset_data)
         yield from _list(file, path, f"{name}/", member_end)

@@ -139,7 +139,7 @@ def _write_index(index, path):
         table.execute("PRAGMA journal_mode = OFF")
         table.execute("PRAGMA synchronous = OFF")
         table.execute(_CREATE)
-        is_tar = path.endswith(tar_index.SUFFIX)
+        is_tar = tar_index.is_tar(path)
         table.executemany(
             "INSERT INTO members VALUES (?, ?, ?, ?, ?, ?, ?)",
             _list_tar(path) if is_tar else _list_zip(path),

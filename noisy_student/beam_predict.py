@@ -65,4 +65,4 @@ def predict_on_beam(config, options):
             _ = beam_shards.elements(
                 pipeline, [parts[index] for index in pending]
             ) | "Label" >> beam.ParDo(LabelShard(config, writer))
-    return writer.finish()
+    return predict.finish(config, writer)

@@ -123,7 +123,9 @@ def _read_labels(work_dir, report, truth):
             indices, serialized = zip(*batch)
             parsed = records.parse_prediction(serialized, report["num_classes"])
             keys = [
-                (key or records.default_key(shard, index)).decode()
+                (key or records.default_key(shard, index)).decode(
+                    errors="backslashreplace"
+                )
                 for index, key in zip(indices, parsed["key"].numpy().tolist())
             ]
             yield [

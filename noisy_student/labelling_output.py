@@ -160,15 +160,22 @@ def _write_predictions(shard, part, rows, table_path, config, meter):
     labels = np.zeros(part.num_images, np.int64)
     confidences = np.zeros(part.num_images, np.float32)
     hashes = np.zeros(part.num_images, np.uint64)
+    num_bytes = 0
     for number, row in enumerate(rows):
         key = row.key or records.default_key(part.path, row.index)
-        shard.write(
-            records.prediction_example(row.probs, key, storage=config.storage)
+        example = records.prediction_example(
+            row.probs, key, storage=config.storage
         )
+        shard.write(example)
+        num_bytes += records.framed_size(example)
         labels[number] = label = int(row.probs.argmax())
         confidences[number] = row.probs[label]
         hashes[number] = prediction_table.hash_of(key)
         meter.advance()
     prediction_table.write(
-        table_path, label=labels, confidence=confidences, hash=hashes
+        table_path,
+        label=labels,
+        confidence=confidences,
+        hash=hashes,
+        origin=prediction_table.Origin(config.model.num_classes, num_bytes),
     )

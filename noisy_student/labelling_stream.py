@@ -9,13 +9,14 @@ some shards only gives the same bytes.
 import collections
 import concurrent.futures
 import dataclasses
+import os
 import time
 from typing import Callable, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
-from data_prep import cores, records, tf_data
+from data_prep import cores, records, shards, tf_data
 from noisy_student import labeled_images
 
 _READ_BYTES = 1 << 23
@@ -250,8 +251,18 @@ class ImageStream:
                     raise records.RecordError(
                         f"{part.path!r}: record {index} cannot be labeled, and "
                         "none may be left out: "
-                        f"{labeled_images.first_cause(error)}."
+                        f"{labeled_images.first_cause(error)}. "
+                        "`python -m data_prep.jft --input='"
+                        f"{_pattern(part.path)}'` writes the shards to another "
+                        "folder without such images."
                     ) from error
+
+
+def _pattern(path):
+    """Returns the pattern of the set that a shard belongs to."""
+    folder, name = os.path.split(path)
+    parsed = shards.parse_name(name)
+    return os.path.join(folder, f"{parsed['split']}-*") if parsed else path
 
 
 def _padding():

@@ -18,6 +18,7 @@ from absl import logging
 
 from data_prep import (
     files,
+    prediction_table,
     prob_storage,
     progress,
     records,
@@ -108,7 +109,7 @@ def predict(config, strategy):
             not fit the model, an image cannot be decoded, or the output
             directory holds what another run wrote.
     """
-    writer = open_writer(config)
+    writer = open_writer(config, strategy.num_replicas_in_sync)
     own = _own_shards(config, strategy, writer.num_shards)
     pending = sorted(own.intersection(writer.pending))
     # All hosts build the network together, or none of them.
@@ -128,14 +129,35 @@ def predict(config, strategy):
                 writer.num_shards,
             )
             return None
-        return writer.finish()
+        return finish(config, writer)
 
 
-def open_writer(config):
+def finish(config, writer):
+    """Writes the manifest, removes what killed runs left of tables.
+
+    Args:
+        config: `PredictConfig`.
+        writer: From `open_writer`.
+
+    Returns:
+        `shards.Manifest`.
+    """
+    manifest = writer.finish()
+    if not config.reassign:
+        names = (
+            os.path.basename(prediction_table.path_beside(path))
+            for path in writer.paths()
+        )
+        files.remove_leftovers(config.output_dir, names)
+    return manifest
+
+
+def open_writer(config, num_replicas=1):
     """Returns the `shard_writer.ShardedWriter` of a labelling run.
 
     Args:
         config: `PredictConfig`.
+        num_replicas: Replicas that share a batch.
 
     Raises:
         FileNotFoundError: If shards or checkpoint are missing.
@@ -160,6 +182,9 @@ def open_writer(config):
             "input_dir": config.input_dir,
             "images": files.fingerprint(inputs),
             "storage": config.storage.settings(),
+            # The last bits of a prob depend on the shape of the batch.
+            "batch_size": config.batch_size,
+            "num_replicas": num_replicas,
         },
     )
 

@@ -311,7 +311,7 @@ def _accuracy(config, number, model):
             )
         )
         for record in dataset.as_numpy_iterator():
-            key = record["key"].decode()
+            key = record["key"].decode(errors="backslashreplace")
             if key in truth:
                 is_right[key] = truth[key] == int(record["label"])
     return sum(is_right.values()) / max(len(is_right), 1)

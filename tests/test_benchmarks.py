@@ -128,7 +128,9 @@ def test_labelling_is_compared_with_its_parts():
         "90",
         "16",
         "125",
+        "1.6",
         "0.8",
+        "0.88",
         "1.25",
         "2",
     ]

@@ -29,6 +29,12 @@ def random_probs(num_images, num_classes, seed, step=None):
     return probs.astype(np.float32)
 
 
+def forget_manifests(folder):
+    """Removes what would tell that shards of a corpus were changed."""
+    for path in folder.glob("*/*.manifest.json"):
+        path.unlink()
+
+
 def write_corpus(folder, probs, keys, bounds, prediction_keys=None):
     """Writes image shards to `folder`/images, predictions to `folder`/probs.
 

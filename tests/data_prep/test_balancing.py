@@ -114,7 +114,8 @@ def test_both_bounds_of_the_confidence_are_inclusive():
     assert _copies(config, [_table(rows)], 1)[0].tolist() == [1, 0, 1, 0]
 
 
-def _brute_force(config, table, num_classes):
+def brute_force(config, table, num_classes):
+    """Returns int [images], how many records `exact` gives of each."""
     copies = np.zeros(len(table), int)
     confidence = table.confidence.astype(float)
     chance = config.chance(table.hash)
@@ -177,13 +178,13 @@ def _take(table, rows):
 @pytest.mark.parametrize(
     "most_candidates", [0, 20, rank_search.MOST_CANDIDATES]
 )
-def test_exact_equals_brute_force_for_any_order_and_sharding(
+def test_exact_equalsbrute_force_for_any_order_and_sharding(
     seed, most_candidates, monkeypatch
 ):
     monkeypatch.setattr(rank_search, "MOST_CANDIDATES", most_candidates)
     rng = np.random.default_rng(seed)
     rule, table, num_classes = _random_case(rng)
-    expected = _brute_force(rule, table, num_classes)
+    expected = brute_force(rule, table, num_classes)
     order = rng.permutation(len(table))
     bounds = np.sort(rng.integers(0, len(table) + 1, rng.integers(0, 5)))
     tables = [_take(table, rows) for rows in np.split(order, bounds)]

@@ -1,6 +1,7 @@
 """Tests of deduplication, from shards to shards."""
 
 import collections
+import dataclasses
 import io
 import json
 import os
@@ -329,11 +330,62 @@ def test_undecodable_evaluation_images_are_refused(folder, tmp_path):
         ({"near_duplicates": False}, "`mirrored` needs `near_duplicates`"),
         ({"input_dir": "/a/data", "output_dir": "/a"}, "`input_dir` must not"),
         ({"eval_dir": "/b;/a/data", "output_dir": "/a"}, "`eval_dir` must not"),
+        (
+            {"fingerprint_dir": "/a/b/../", "output_dir": "/a"},
+            "--fingerprint_dir must not be --output_dir",
+        ),
     ],
 )
 def test_a_wrong_config_is_refused(tmp_path, changes, message):
     with pytest.raises(ValueError, match=message):
         config(tmp_path, **{"output_dir": tmp_path / "output", **changes})
+
+
+def test_a_corpus_is_not_its_own_evaluation_set(tmp_path):
+    write_shards(tmp_path / "data", {"a": encode(photo(0))}, [0, 1])
+    (tmp_path / "data" / "test-00000-of-00001").write_bytes(
+        (tmp_path / "data" / "train-00000-of-00001").read_bytes()
+    )
+    for places in (tmp_path / "data", tmp_path / "x" / ".." / "data"):
+        changed = config(
+            tmp_path,
+            tmp_path / "out",
+            input_dir=str(tmp_path / "data"),
+            eval_dir=str(places),
+        )
+        (tmp_path / "x").mkdir(exist_ok=True)
+        message = "holds the corpus itself, .*--eval_dir='.*/data/test-.'"
+        with pytest.raises(ValueError, match=message):
+            deduplicate.run(changed)
+        assert not (tmp_path / "out").exists()
+    pattern = str(tmp_path / "data" / "test-*")
+    report = deduplicate.run(dataclasses.replace(changed, eval_dir=pattern))
+    assert report["counters"] == {"dropped:same_bytes": 1}
+
+
+def test_keys_are_reported_to_their_last_byte(tmp_path):
+    key = b"a\xff\0"
+    images = {key: encode(photo(0)), b"long" * 9: encode(photo(50))}
+    write_shards(tmp_path / "corpus", images, [0, 2])
+    write_shards(tmp_path / "evaluation", {b"\0\0": encode(photo(0))}, [0, 1])
+    deduplicate.run(config(tmp_path, tmp_path / "out"))
+    (line,) = (tmp_path / "out" / "pairs.jsonl").read_text().splitlines()
+    pair = json.loads(line)
+    assert pair["key"] == "a\\xff\0"
+    assert pair["evaluation_key"] == "\0\0"
+
+
+def test_what_a_killed_run_left_half_written_is_removed(folder, tmp_path):
+    left = [
+        tmp_path / "fingerprints" / ".corpus-00000-of-00003.npz.7-ab.tmp",
+        tmp_path / "matches" / ".corpus-00000-of-00003.npy.7-ab.tmp",
+        tmp_path / ".pairs.jsonl.7-ab.tmp",
+    ]
+    for path in left:
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    deduplicate.run(config(folder, tmp_path))
+    assert not any(path.exists() for path in left)
 
 
 def test_another_rule_needs_another_folder(folder, tmp_path):

@@ -110,6 +110,7 @@ def test_damaged_inputs_are_named_before_anything_is_written(
     tmp_path, damage, error_type, message
 ):
     corpus.write_corpus(tmp_path, PROBS, KEYS, [0, 100, 300])
+    corpus.forget_manifests(tmp_path)
     damage(tmp_path)
     with pytest.raises(error_type, match=message):
         filter_unlabel.run(filter_corpus.config(tmp_path, tmp_path / "out"))
@@ -118,6 +119,7 @@ def test_damaged_inputs_are_named_before_anything_is_written(
 
 def test_each_worker_must_have_taken_its_share(tmp_path):
     corpus.write_corpus(tmp_path, PROBS, KEYS, [0, 300])
+    corpus.forget_manifests(tmp_path)
     path = tmp_path / "probs" / "train-info-00000-of-00001-00000"
     payloads = list(records.read_records(path))
     for worker, part in enumerate(
@@ -183,6 +185,7 @@ def test_wrong_folders_are_named_with_their_flags(
 
 def _replace_prediction(folder, index, serialized):
     path = folder / "probs" / "train-info-00000-of-00001-00000"
+    corpus.forget_manifests(folder)
     payloads = list(records.read_records(path))
     payloads[index] = serialized
     with records.tf.io.TFRecordWriter(str(path)) as writer:
@@ -195,7 +198,7 @@ def _replace_prediction(folder, index, serialized):
     [
         (
             records.prediction_example([np.nan] * NUM_CLASSES, b""),
-            "predictions 256 to 299: field 'probabilities' holds a negative",
+            "record 270: field 'probabilities' holds a negative",
         ),
         (
             records.prediction_example([1, 0, 0, 0, 0], b"key/7"),
@@ -240,7 +243,11 @@ def _write_tables(folder):
     inputs = prediction_inputs.PredictionInputs(images, predictions)
     for shard, (path,) in enumerate(predictions):
         columns = counting.read_columns(inputs, shard, 0, NUM_CLASSES)
-        prediction_table.write(prediction_table.path_beside(path), **columns)
+        prediction_table.write(
+            prediction_table.path_beside(path),
+            **columns,
+            origin=prediction_table.Origin(NUM_CLASSES, os.path.getsize(path)),
+        )
 
 
 def test_tables_beside_the_predictions_are_read_where_they_are(
@@ -265,7 +272,7 @@ def test_tables_beside_the_predictions_are_read_where_they_are(
         assert written[0] == written[1]
 
 
-def test_a_mix_of_class_counts_is_named_where_tables_hide_it(tmp_path):
+def test_a_mix_of_class_counts_is_found_where_tables_hide_it(tmp_path):
     corpus.write_corpus(tmp_path, PROBS, KEYS, [0, 300])
     _write_tables(tmp_path)
     _replace_prediction(
@@ -273,14 +280,14 @@ def test_a_mix_of_class_counts_is_named_where_tables_hide_it(tmp_path):
     )
     rule = dataclasses.replace(RULE, min_threshold=0.0, use_all=True)
     message = (
-        "train-00000-of-00001' with .*train-info-00000-of-00001-00000': record "
-        "270 has a prediction over 4 classes. Received: --num_label_classes=5"
+        "train-info-00000-of-00001-00000' has .* bytes, .* by .*train-table"
+        "-00000-of-00001-00000.npz': it is truncated or was changed"
     )
-    with pytest.raises(records.RecordError, match=message):
+    with pytest.raises(ValueError, match=message):
         filter_unlabel.run(
             filter_corpus.config(tmp_path, tmp_path / "out", balance=rule)
         )
-    assert not list((tmp_path / "out").glob("data/*"))
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("size", [0, 100, -1])
@@ -297,17 +304,18 @@ def test_a_table_of_other_predictions_is_named(tmp_path):
     corpus.write_corpus(tmp_path, PROBS, KEYS, [0, 100, 300])
     _write_tables(tmp_path)
     path = tmp_path / "probs" / "train-table-00001-of-00002-00000.npz"
+    _, origin = prediction_table.describe(path)
     label, confidence, hashes = prediction_table.read(path)
     columns = {"label": label, "confidence": confidence, "hash": hashes}
     shorter = {name: column[1:] for name, column in columns.items()}
-    prediction_table.write(path, **shorter)
+    prediction_table.write(path, **shorter, origin=origin)
     with pytest.raises(
-        ValueError, match="200 predictions, but .* has 199 rows"
+        ValueError, match="200 predictions by .*, but .* has 199 rows"
     ):
         filter_unlabel.run(filter_corpus.config(tmp_path, tmp_path / "out"))
     assert not (tmp_path / "out").exists()
     columns["label"] = np.roll(label, 1)
-    prediction_table.write(path, **columns)
+    prediction_table.write(path, **columns, origin=origin)
     with pytest.raises(records.RecordError, match="table of predictions says"):
         filter_unlabel.run(filter_corpus.config(tmp_path, tmp_path / "out"))
 

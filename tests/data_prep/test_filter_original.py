@@ -169,6 +169,7 @@ def test_tasks_of_several_workers_count_each_their_own(folder, tmp_path):
     corpus.write_corpus(tmp_path, PROBS, keys, [0, 700, 1600], stored)
     for shard, size in enumerate((700, 900)):
         _split_among_workers(tmp_path / "probs", shard, size)
+    corpus.forget_manifests(tmp_path)
     out = tmp_path / "out"
     for only_get_stats in (True, False):
         for task in (1, 0):

@@ -331,6 +331,7 @@ def test_predictions_of_several_workers_are_interleaved(folder, tmp_path):
                 writer.write(payload)
         info = probs / f"info-00000-of-00001-{name}.txt"
         info.write_text('{"image_num": 150}')
+    corpus.forget_manifests(tmp_path)
     assert filter_unlabel.run(_config(tmp_path, tmp_path / "two")) == alone
     assert _written(tmp_path / "two") == _written(tmp_path / "alone")
 

@@ -55,18 +55,17 @@ def test_shards_are_equal_ranges_of_the_order(num_shards):
 def test_a_record_has_the_key_of_image_or_prediction(keys, expected):
     image = records.unlabeled_example(b"jpeg", keys[0])
     prediction = records.prediction_example([0.25, 0.75], keys[1])
-    example, label, key = filtered_shard.make_record(
+    example, label, confidence, key = filtered_shard.make_record(
         image, prediction, b"default", 2, "here"
     )
-    assert (label, key) == (1, expected)
+    assert (label, confidence, key) == (1, 0.75, expected)
     parsed = records.parse_pseudo_labeled(example, 2)
     assert parsed["key"].numpy() == expected
     assert parsed["confidence"].numpy() == 0.75
     without = records.unlabeled_example(b"jpeg", b"")
     prediction = records.prediction_example([0.25, 0.75], b"")
-    assert (
-        filtered_shard.make_record(without, prediction, b"d", 2, "")[2] == b"d"
-    )
+    record = filtered_shard.make_record(without, prediction, b"d", 2, "")
+    assert record[-1] == b"d"
 
 
 def test_an_image_and_the_prediction_for_another_are_named():

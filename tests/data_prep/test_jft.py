@@ -5,7 +5,7 @@ import os
 import pytest
 import tensorflow as tf
 
-from data_prep import jft, records
+from data_prep import jft, record_files, records
 from tests.data_prep import corpus, source_checks
 
 
@@ -133,9 +133,94 @@ def test_tar_files_of_the_same_name_are_refused(tmp_path):
         (tmp_path / folder / "0.tar").write_bytes(
             source_checks.tar_bytes([("000000.jpg", IMAGES[0])])
         )
-    with pytest.raises(ValueError, match="1 names of tar .* such as '0.tar'"):
+    with pytest.raises(ValueError, match="other tar files .* like .*/a/0.tar"):
         jft.write(_config(tmp_path, tmp_path / "out", "*/0.tar"))
     assert not (tmp_path / "out").exists()
+
+
+def test_names_that_stand_for_keys_must_differ(tmp_path):
+    for folder in ("a", "b"):
+        images = IMAGES[:2] if folder == "a" else IMAGES[2:4]
+        _write_records(
+            tmp_path / folder / "0",
+            [_example(images[0], folder.encode()), _example(images[1], b"")],
+        )
+    config = _config(tmp_path, tmp_path / "out", "*/0", key_feature="")
+    with pytest.raises(ValueError, match="a/0': record 0 stores no key"):
+        jft.write(config)
+    assert not (tmp_path / "out").exists()
+    # Later ones are found when they are read.
+    with pytest.raises(ValueError, match="a/0': record 1 stores no key"):
+        jft.write(_config(tmp_path, tmp_path / "out", "*/0"))
+    assert not list((tmp_path / "out").glob("train-*"))
+    for folder in ("a", "b"):
+        _write_records(
+            tmp_path / folder / "0", [_example(IMAGES[0], folder.encode())]
+        )
+    jft.write(_config(tmp_path, tmp_path / "keys", "*/0"))
+    assert list(source_checks.rows(tmp_path / "keys", "train")) == ["a", "b"]
+
+
+def test_shards_are_never_written_over_the_input(tmp_path):
+    names = [f"train-0000{i}-of-00002" for i in range(2)]
+    for number, name in enumerate(names):
+        _write_records(tmp_path / name, [_example(IMAGES[number], b"k")])
+    before = [(tmp_path / name).read_bytes() for name in names]
+    with pytest.raises(
+        ValueError, match="would be overwritten and may be an input"
+    ):
+        jft.write(_config(tmp_path, tmp_path, "train-*"))
+    assert [(tmp_path / name).read_bytes() for name in names] == before
+    assert sorted(os.listdir(tmp_path)) == names
+
+
+def test_a_finished_set_is_not_counted_again(folder, tmp_path, monkeypatch):
+    manifest = jft.write(_config(folder, tmp_path))
+    monkeypatch.setattr(records, "count_each", None)
+    assert jft.write(_config(folder, tmp_path)) == manifest
+
+
+def test_a_set_with_a_manifest_is_counted_by_it(tmp_path, monkeypatch):
+    writer = records.ShardedWriter(
+        tmp_path / "in", "train", 2, kind="unlabeled", config={}
+    )
+    for number in range(2):
+        with writer.open_shard(number) as shard:
+            shard.write(records.unlabeled_example(IMAGES[number], b"k"))
+    writer.finish()
+    monkeypatch.setattr(record_files, "count_records", None)
+    pattern = f"{tmp_path}/in/train-*"
+    manifest = jft.write(jft.JftConfig(pattern, str(tmp_path / "out")))
+    assert manifest["train"].num_records == (1, 1)
+
+
+def test_a_compressed_file_is_called_so(tmp_path):
+    (tmp_path / "a.tgz").write_bytes(b"\x1f\x8b" + bytes(500))
+    with pytest.raises(ValueError, match="a.tgz': .*compressed .gzip.: unpack"):
+        jft.write(_config(tmp_path, tmp_path / "out", "*.tgz"))
+
+
+def test_it_takes_images_away_that_no_teacher_could_label(tmp_path):
+    images = {b"good": IMAGES[0], b"cut": IMAGES[1][:-60], b"no": b"image"}
+    writer = records.ShardedWriter(
+        tmp_path / "in", "extra", 1, kind="unlabeled", config={}
+    )
+    with writer.open_shard(0) as shard:
+        for key, image in images.items():
+            shard.write(records.unlabeled_example(image, key))
+    writer.finish()
+    manifest = jft.write(
+        jft.JftConfig(
+            f"{tmp_path}/in/extra-*", str(tmp_path / "out"), split="extra"
+        )
+    )["extra"]
+    assert manifest.counters == {
+        "dropped:not_image": 1,
+        "dropped:undecodable": 1,
+        "kept": 1,
+    }
+    rows = source_checks.rows(tmp_path / "out", "extra")
+    assert rows["good"]["image/encoded"] == [IMAGES[0]]
 
 
 def test_both_kinds_mix_and_images_shrink(folder, tmp_path):

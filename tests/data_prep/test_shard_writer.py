@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from data_prep import records, shard_writer, shards
+from data_prep import files, records, shard_writer, shards
 
 SPLIT = "train"
 
@@ -85,15 +85,88 @@ def test_leftovers_of_a_process_killed_hard_are_cleaned(tmp_path):
     leftover.write_bytes(b"half a shard")
     other = tmp_path / ".train-info-00001-of-00003-00000.123.tmp"
     other.write_bytes(b"of another writer")
+    marker = tmp_path / "..train-00001-of-00003.done.json.7-ab.tmp"
+    marker.write_bytes(b"half a marker")
     _write_all(_open(tmp_path))
     assert not leftover.exists()
+    assert not marker.exists()
     assert other.exists()
 
 
-def test_a_shard_without_its_marker_is_written_again(tmp_path):
+def test_a_shard_that_no_run_wrote_is_not_overwritten(tmp_path):
     _write_shard(_open(tmp_path), 0)
-    os.remove(tmp_path / ".train-00000-of-00003.done.json")
+    (tmp_path / "train-00001-of-00003").write_bytes(b"an input")
+    before = _content(tmp_path)
+    with pytest.raises(ValueError, match="'train-00001-of-00003', which would"):
+        _open(tmp_path)
+    assert _content(tmp_path) == before
+
+
+@pytest.mark.parametrize("kind", ["labeled", "prediction"])
+def test_a_kill_as_a_shard_gets_its_name_leaves_nothing_unclear(
+    tmp_path, monkeypatch, kind
+):
+    def dying(temporary, path):
+        publish(temporary, path)
+        if path.endswith(name):
+            raise KeyboardInterrupt
+
+    publish = files.publish
+    writer = _open(tmp_path, kind=kind)
+    name = os.path.basename(writer.path(0))
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "publish", dying)
+        with pytest.raises(KeyboardInterrupt):
+            _write_shard(writer, 0)
+    assert (tmp_path / name).exists()
+    again = _open(tmp_path, kind=kind)
+    assert again.pending == (1, 2)
+    assert _write_all(again).total_records == 12
+
+
+def test_a_kill_before_a_shard_has_its_name_leaves_it_pending(
+    tmp_path, monkeypatch
+):
+    def dying(temporary, path):
+        if path.endswith("of-00003"):
+            raise KeyboardInterrupt
+        publish(temporary, path)
+
+    publish = files.publish
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "publish", dying)
+        with pytest.raises(KeyboardInterrupt):
+            _write_shard(_open(tmp_path), 0)
+    assert (tmp_path / ".train-00000-of-00003.done.json").exists()
     assert _open(tmp_path).pending == (0, 1, 2)
+
+
+def test_a_lost_shard_is_written_over_what_the_manifest_was_of(
+    tmp_path, monkeypatch
+):
+    _write_all(_open(tmp_path))
+    before = _content(tmp_path)
+    os.remove(tmp_path / "train-00001-of-00003")
+    (tmp_path / "train-00000-of-00003").write_bytes(b"damaged")
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "publish", None)
+        with pytest.raises(TypeError):
+            _write_shard(_open(tmp_path), 0)
+    again = _open(tmp_path)
+    assert 0 in again.pending
+    _write_all(again)
+    assert _content(tmp_path) == before
+
+
+def test_predictions_of_two_splits_do_not_share_their_counts(tmp_path):
+    writer = shard_writer.ShardedWriter(
+        tmp_path, "extra", 3, kind="prediction", config={}
+    )
+    with writer.open_shard(0):
+        pass
+    with pytest.raises(ValueError, match="another split, such as 'extra-info"):
+        _open(tmp_path, kind="prediction")
+    assert _open(tmp_path, kind="prediction", num_shards=2).pending == (0, 1)
 
 
 def test_a_finished_set_is_not_written_again(tmp_path):

@@ -1,12 +1,15 @@
 """Tests of `noisy_student.label_summary`."""
 
+import json
 import pathlib
+import types
 
 import numpy as np
 import pytest
 
-from data_prep import thumbnails
-from noisy_student import label_summary
+from data_prep import records, thumbnails
+from noisy_student import label_summary, rounds, run_dir
+from tests.data_prep import corpus
 from tests.noisy_student import report_run
 
 INDICES = range(report_run.NUM_IMAGES)
@@ -93,3 +96,47 @@ def test_missing_labels_are_named(work):
     report["rounds"][-1]["round"] = 2
     with pytest.raises(FileNotFoundError, match="No finished labels.*round_2"):
         label_summary.summarize(work_dir, report)
+
+
+def test_keys_need_not_be_text(tmp_path):
+    keys = [b"caf\xe9.jpg", b"b", b"c"]
+    probs = corpus.random_probs(3, 3, seed=0)
+    corpus.write_corpus(tmp_path, probs, keys, [0, 3])
+    folder = run_dir.round_dir(str(tmp_path), 1, "labels")
+    writer = records.ShardedWriter(
+        folder,
+        "extra",
+        1,
+        kind="prediction",
+        config={"input_dir": str(tmp_path / "images")},
+    )
+    with writer.open_shard(0) as shard:
+        for row, key in zip(probs, keys):
+            shard.write(records.prediction_example(row, key))
+    writer.finish()
+    report = report_run.changed(split="extra")
+    (tmp_path / "images" / "train-00000-of-00001").rename(
+        tmp_path / "images" / "extra-00000-of-00001"
+    )
+    labels = label_summary.summarize(str(tmp_path), report)
+    found = {example.key for example in labels.most_confident}
+    assert found == {"caf\\xe9.jpg", "b", "c"}
+
+
+def test_kept_labels_are_compared_with_a_truth_whatever_the_keys(tmp_path):
+    folder = run_dir.pseudo_labeled_dir(str(tmp_path), 1)
+    writer = records.ShardedWriter(
+        folder, "train", 1, kind="pseudo_labeled", config={}
+    )
+    with writer.open_shard(0) as shard:
+        for key in (b"caf\xe9.jpg", b"b"):
+            example = records.pseudo_labeled_example(
+                b"jpeg", 1, 0.5, [0.2, 0.5, 0.3], key
+            )
+            shard.write(example, 1)
+    writer.finish()
+    truth = tmp_path / "truth.json"
+    truth.write_text(json.dumps({"caf\\xe9.jpg": 1, "b": 0}))
+    config = types.SimpleNamespace(work_dir=str(tmp_path), truth=str(truth))
+    model = types.SimpleNamespace(num_classes=3)
+    assert rounds._accuracy(config, 1, model) == 0.5

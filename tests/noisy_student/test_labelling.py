@@ -444,6 +444,47 @@ def test_a_run_that_was_stopped_goes_on_with_the_unfinished_shard(
     assert read_files(settings.output_dir) == read_files(undisturbed)
 
 
+def test_a_restart_takes_batches_of_the_same_size(settings):
+    run(settings, shard_ids=(0,))
+    with pytest.raises(ValueError, match="`batch_size`: 4 before, 2 now"):
+        run(settings, batch_size=2)
+    with pytest.raises(ValueError, match="`num_replicas`: 1 before, 2 now"):
+        predict.open_writer(settings, 2)
+    run(settings)
+
+
+def test_two_splits_are_not_labeled_into_one_folder(settings, tmp_path):
+    run(settings)
+    before = read_files(settings.output_dir)
+    fixtures.write_unlabeled(
+        tmp_path / "images", "extra", 5, num_shards=NUM_SHARDS
+    )
+    with pytest.raises(ValueError, match="predictions for another split"):
+        run(settings, split="extra")
+    assert read_files(settings.output_dir) == before
+
+
+def test_what_killed_runs_left_of_tables_is_removed(settings):
+    left = pathlib.Path(settings.output_dir) / (
+        f".train-table-00000-of-0000{NUM_SHARDS}-00000.npz.7-ab.tmp"
+    )
+    left.parent.mkdir()
+    left.touch()
+    run(settings)
+    assert not left.exists()
+
+
+def test_tables_say_which_predictions_they_are_of(settings):
+    run(settings)
+    for paths in shards.list_predictions(
+        settings.output_dir, "train", NUM_SHARDS
+    ):
+        table = prediction_table.path_beside(paths[0])
+        rows, origin = prediction_table.describe(table)
+        assert set(rows.values()) == {records.count_records(paths[0])}
+        assert origin == (fixtures.NUM_CLASSES, os.path.getsize(paths[0]), 0)
+
+
 @pytest.mark.long
 def test_a_killed_process_leaves_nothing_that_changes_the_result(
     settings, tmp_path
@@ -513,7 +554,10 @@ def test_an_image_that_cannot_be_decoded_is_named(settings):
     found = records_of(settings, 2)
     found[1] = records.unlabeled_example(b"no image", b"k")
     path = rewrite(settings, 2, found)
-    message = "record 1 cannot be labeled, and none may be left out: "
+    message = (
+        "record 1 cannot be labeled, and none may be left out: .*"
+        "data_prep.jft --input='.*/images/train-.'"
+    )
     with pytest.raises(records.RecordError, match=message) as error:
         run(settings)
     assert path in str(error.value)
