@@ -123,8 +123,7 @@ class BatchNorm(tf.keras.layers.Layer):
         )
 
     def _add_statistic(self, name, channels, initializer):
-        # Each replica keeps its own; reading or saving takes the first one's.
-        # A mean would differ in the last bits even where all are equal.
+        # Each replica keeps its own; reading or saving takes their mean.
         return self.add_weight(
             name=name,
             shape=[channels],
@@ -132,7 +131,7 @@ class BatchNorm(tf.keras.layers.Layer):
             initializer=initializer,
             trainable=False,
             synchronization=tf.VariableSynchronization.ON_READ,
-            aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
+            aggregation=tf.VariableAggregation.MEAN,
             experimental_autocast=False,
         )
 

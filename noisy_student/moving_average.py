@@ -15,9 +15,8 @@ class MovingAverage(tf.Module):
 
     Each shadow moves towards its weight by `1 - d` per update, with
     `d = min(decay, (1 + step) / (10 + step))`. Under a distribution strategy
-    each replica updates its own copy: the average is linear in the weights, so
-    no communication is needed until a read, which takes the first replica's
-    after `train.make_unify` has given all of them the mean.
+    each replica updates its own copy and a read averages them: the average is
+    linear in the weights, so no communication is needed.
 
     Args:
         model: A built `tf.keras.Model` whose weights have unique names.
@@ -43,7 +42,7 @@ class MovingAverage(tf.Module):
                 dtype=weight.dtype,
                 name=f"{name}/ExponentialMovingAverage",
                 synchronization=tf.VariableSynchronization.ON_READ,
-                aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
+                aggregation=tf.VariableAggregation.MEAN,
             )
             for name, weight in named_weights(model).items()
         }

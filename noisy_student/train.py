@@ -113,14 +113,12 @@ def train_step(state, batch, config, teacher=None):
 
 
 def make_unify(state):
-    """Returns a function that gives all replicas the mean of their states.
+    """Returns a function that gives all replicas the same state.
 
-    Each replica has its own batch norm statistics and averages. It comes before
-    each save and evaluation, which take the first replica's: a mean of equal
-    values may be another value in its last bit, and a run that goes on from a
-    checkpoint would not be the one that was not interrupted.
+    Each replica has its own batch norm statistics and averages. A checkpoint
+    holds their means, so that a run that goes on from one starts with those; so
+    must one that is not interrupted.
     """
-    strategy = state.strategy
     own = [
         variable
         for variable in (
@@ -133,14 +131,10 @@ def make_unify(state):
     @tf.function(autograph=False)
     def unify():
         for variable in own:
-            variable.assign(
-                strategy.reduce(
-                    tf.distribute.ReduceOp.MEAN, variable, axis=None
-                )
-            )
+            variable.assign(variable.read_value())
 
     # One replica has nothing to agree on.
-    return unify if strategy.num_replicas_in_sync > 1 else lambda: None
+    return unify if state.strategy.num_replicas_in_sync > 1 else lambda: None
 
 
 def check_micro_batches(config, num_labeled):

@@ -7,13 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from noisy_student import (
-    checkpoints,
-    config,
-    moving_average,
-    optimizers,
-    train,
-)
+from noisy_student import config, moving_average, optimizers, train
 from tests import replicas as replicas_lib
 from tests.noisy_student import networks
 
@@ -124,52 +118,6 @@ def test_replicas_are_given_the_means_that_a_checkpoint_holds():
         np.testing.assert_allclose(
             first, np.mean(before[name], axis=0), rtol=1e-6, err_msg=name
         )
-
-
-def test_three_replicas_save_and_evaluate_what_they_have_bit_for_bit(tmp_path):
-    strategy = tf.distribute.MirroredStrategy(
-        ["/cpu:0", "/cpu:1", "/cpu:2"],
-        # Without collective operations, which disturb another strategy's.
-        cross_device_ops=tf.distribute.ReductionToOneDevice(),
-    )
-    with strategy.scope():
-        model = networks.two_blocks(num_shards_per_group=1)
-        state = train.create_state(model, optimizers.RMSprop(0.005), 0.5)
-    own = [
-        *(v for v in model.non_trainable_variables if "moving_" in v.name),
-        *state.moving_average.shadows.values(),
-    ]
-
-    def draw():
-        replica = tf.distribute.get_replica_context()
-        for index, variable in enumerate(own):
-            seed = [replica.replica_id_in_sync_group, index]
-            variable.assign(tf.random.stateless_uniform(variable.shape, seed))
-
-    def values():
-        parts = map(strategy.experimental_local_results, own)
-        return np.stack(
-            [
-                np.concatenate([np.ravel(part.numpy()) for part in replica])
-                for replica in zip(*parts)
-            ]
-        )
-
-    strategy.run(draw)
-    train.make_unify(state)()
-    unified = values()
-    assert (unified == unified[0]).all()
-    with state.moving_average.swapped_into(model):
-        pass
-    np.testing.assert_array_equal(values(), unified)
-    with checkpoints.CheckpointManager(
-        str(tmp_path), state, max_to_keep=1
-    ) as manager:
-        manager.save(1, {})
-        strategy.run(draw)
-        assert (values() != unified).any()
-        manager.restore_latest()
-    np.testing.assert_array_equal(values(), unified)
 
 
 @pytest.mark.parametrize("number", [2, 4])
