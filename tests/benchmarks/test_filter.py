@@ -41,6 +41,7 @@ def test_every_stage_is_printed(tables, capsys):
     benchmark.measure_scale(tables.paths, 1)
     found = re.findall(r"6000 rows: ([a-z ]+) \d", capsys.readouterr().out)
     assert found == [
+        "check tables",
         "count",
         "choose",
         "count and choose",

@@ -43,7 +43,14 @@ def test_a_loss_too_small_to_print_has_no_sign_of_a_loss():
 def test_table_names_the_split_that_was_evaluated():
     report = {
         "eval_split": "dev",
-        "rounds": [{"round": 0, "dev_top_1": 0.5, "num_images": 8}],
+        "rounds": [
+            {
+                "round": 0,
+                "role": "teacher",
+                "dev_top_1": 0.5,
+                "num_images": 8,
+            }
+        ],
     }
     head, teacher = report_lib.format_table(report).splitlines()
     assert "dev accuracy %" in head
