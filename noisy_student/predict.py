@@ -183,8 +183,7 @@ def open_writer(config, num_replicas=1):
             "images": files.fingerprint(inputs),
             "storage": config.storage.settings(),
             # The last bits of a prob depend on the shape of the batch.
-            "batch_size": config.batch_size,
-            "num_replicas": num_replicas,
+            "replica_batch_size": -(-config.batch_size // num_replicas),
         },
     )
 

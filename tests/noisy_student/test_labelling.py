@@ -446,10 +446,13 @@ def test_a_run_that_was_stopped_goes_on_with_the_unfinished_shard(
 
 def test_a_restart_takes_batches_of_the_same_size(settings):
     run(settings, shard_ids=(0,))
-    with pytest.raises(ValueError, match="`batch_size`: 4 before, 2 now"):
+    message = "`replica_batch_size`: 4 before, 2 now"
+    with pytest.raises(ValueError, match=message):
         run(settings, batch_size=2)
-    with pytest.raises(ValueError, match="`num_replicas`: 1 before, 2 now"):
+    with pytest.raises(ValueError, match=message):
         predict.open_writer(settings, 2)
+    # What one of two replicas gets of it is the same.
+    predict.open_writer(dataclasses.replace(settings, batch_size=8), 2)
     run(settings)
 
 
