@@ -136,7 +136,7 @@ def content(folder):
     }
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 def test_exact_is_brute_force_for_any_workers_and_restart(
     seed, tmp_path, monkeypatch
 ):

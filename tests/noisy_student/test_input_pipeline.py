@@ -9,6 +9,8 @@ from data_prep import records
 from noisy_student import config, input_pipeline
 from tests.noisy_student import fixtures
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def data_dir(tmp_path_factory):

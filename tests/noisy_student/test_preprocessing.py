@@ -6,6 +6,8 @@ import tensorflow as tf
 
 from noisy_student import config, models, preprocessing
 
+pytestmark = pytest.mark.slow
+
 
 def noise_jpeg(height, width, seed=0):
     pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3))
