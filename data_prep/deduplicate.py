@@ -203,11 +203,7 @@ def _check_apart(config, corpus, evaluation):
     both = {path for path in others if files.absolute(path) in own}
     if not both:
         return
-    patterns = {
-        os.path.join(folder, f"{parsed['split']}-*")
-        for folder, name in map(os.path.split, others - both)
-        if (parsed := shards.parse_name(name))
-    }
+    patterns = set(filter(None, map(shards.pattern_of, others - both)))
     advice = ""
     if patterns:
         advice = f" Give a pattern: --eval_dir='{';'.join(sorted(patterns))}'."

@@ -97,9 +97,14 @@ def _few_copies(hashes, share):
 
 def at_most_two(hashes):
     """Returns ascending hashes without further ones of those there twice."""
-    is_kept = np.ones(len(hashes), bool)
-    is_kept[2:] = hashes[2:] != hashes[:-2]
-    return hashes[is_kept]
+    return hashes[_first_of_each(hashes, 2)]
+
+
+def _first_of_each(values, number):
+    """Returns the mask of the first `number` of each run of equal values."""
+    is_kept = np.ones(len(values), bool)
+    is_kept[number:] = values[number:] != values[:-number]
+    return is_kept
 
 
 def _map_ranges(function, tables, num_images, range_size):
@@ -126,9 +131,7 @@ def _accepted_within(config, table, bounds):
     hashes, labels = table.hash[mask], table.label[mask].astype(np.int64)
     order = np.lexsort((labels, hashes))
     hashes, labels = hashes[order], labels[order]
-    is_new = np.ones(len(hashes), bool)
-    is_new[1:] = hashes[1:] != hashes[:-1]
-    is_new[1:] |= labels[1:] != labels[:-1]
+    is_new = _first_of_each(hashes, 1) | _first_of_each(labels, 1)
     return hashes[is_new], labels[is_new]
 
 
@@ -179,10 +182,7 @@ def _find(tables, hashes):
         # Stable, so that those of a hash stay in order.
         found = found[np.argsort(table.hash[found], kind="stable")]
         of_row = table.hash[found]
-        is_early = np.ones(len(found), bool)
-        is_early[_PLACES_OF_HASH:] = (
-            of_row[_PLACES_OF_HASH:] != of_row[:-_PLACES_OF_HASH]
-        )
+        is_early = _first_of_each(of_row, _PLACES_OF_HASH)
         return [
             (value, (shard, row))
             for value, row in zip(

@@ -40,6 +40,13 @@ def parse_name(name):
     return _SHARD_NAME.match(name)
 
 
+def pattern_of(path):
+    """Returns the pattern of the set a shard belongs to, None for others."""
+    folder, name = os.path.split(path)
+    parsed = parse_name(name)
+    return os.path.join(folder, f"{parsed['split']}-*") if parsed else None
+
+
 def list_shards(directory_or_pattern, split=None):
     """Finds the shards of a data set and checks that none is missing.
 

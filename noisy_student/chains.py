@@ -7,6 +7,9 @@ explicit flag overrides it.
 import dataclasses
 from typing import Optional
 
+# Between the seeds of a network and the next one, which shall not begin alike.
+SEED_STRIDE = 1000003
+
 
 @dataclasses.dataclass(frozen=True)
 class Chain:

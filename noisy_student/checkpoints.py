@@ -133,8 +133,8 @@ class CheckpointManager:
         return path
 
     def _take_part(self):
-        # Layers of Keras' own average their statistics over the replicas when
-        # they are saved, so all workers have to go through the same variables.
+        # Averages over the replicas are taken while saving, so all workers
+        # have to go through the same variables.
         with tempfile.TemporaryDirectory() as unused:
             self._checkpoint.write(os.path.join(unused, _NAME))
 

@@ -30,6 +30,8 @@ HARD_LABELS = -1
 # The original's words for "do not".
 WHOLE_SCHEDULE = -1
 NOTHING_FIXED = -1
+# `steps_per_eval` of a run that is evaluated at its ends alone.
+NO_EVALUATION_BETWEEN = 10**9
 
 
 def define_flags(flag_values):

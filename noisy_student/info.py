@@ -7,7 +7,7 @@ once for any model, and without TensorFlow.
 import dataclasses
 
 from efficientnet import config as efficientnet_config
-from noisy_student import layer_cards
+from noisy_student import layer_cards, loop_metrics
 
 # Bytes of one value of an activation, by precision policy.
 ACTIVATION_BYTES = {"float32": 4, "mixed_bfloat16": 2}
@@ -174,8 +174,7 @@ def training_card(config, *, num_replicas=1):
 
     That of what one replica works on at a time.
     """
-    images = config.batch_size
-    images += config.step.unlabeled_batch_size(images)
+    images = loop_metrics.images_per_step(config)
     parts = num_replicas * config.step.accumulate_steps
     return model_card(config.model, batch_size=-(-images // parts))
 

@@ -9,7 +9,6 @@ some shards only gives the same bytes.
 import collections
 import concurrent.futures
 import dataclasses
-import os
 import time
 from typing import Callable, NamedTuple
 
@@ -253,16 +252,9 @@ class ImageStream:
                         "none may be left out: "
                         f"{labeled_images.first_cause(error)}. "
                         "`python -m data_prep.jft --input='"
-                        f"{_pattern(part.path)}'` writes the shards to another "
-                        "folder without such images."
+                        f"{shards.pattern_of(part.path) or part.path}'` writes "
+                        "the shards to another folder without such images."
                     ) from error
-
-
-def _pattern(path):
-    """Returns the pattern of the set that a shard belongs to."""
-    folder, name = os.path.split(path)
-    parsed = shards.parse_name(name)
-    return os.path.join(folder, f"{parsed['split']}-*") if parsed else path
 
 
 def _padding():

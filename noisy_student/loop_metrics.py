@@ -16,6 +16,18 @@ def epoch(config, step):
     return (step - 1) / config.steps_per_epoch
 
 
+def images_per_step(config, num_replicas=1):
+    """Returns the images, labeled and not, of a step.
+
+    Args:
+        config: `config.TrainConfig`.
+        num_replicas: Replicas that share them; each has whole images.
+    """
+    labeled = config.batch_size // num_replicas
+    unlabeled = config.step.unlabeled_batch_size(labeled)
+    return num_replicas * (labeled + unlabeled)
+
+
 def timing(config, *, num_replicas, step_seconds, input_wait):
     """Returns the `timing/` metrics of steps that took so long each.
 
@@ -26,11 +38,10 @@ def timing(config, *, num_replicas, step_seconds, input_wait):
         input_wait: How long of it was spent on waiting for the batch; None
             where that is not known.
     """
-    labeled = config.batch_size // num_replicas
-    images = labeled + config.step.unlabeled_batch_size(labeled)
+    images = images_per_step(config, num_replicas)
     values = {
         "timing/steps_per_second": 1 / step_seconds,
-        "timing/images_per_second": num_replicas * images / step_seconds,
+        "timing/images_per_second": images / step_seconds,
         "timing/step_seconds": step_seconds,
     }
     if input_wait is not None:

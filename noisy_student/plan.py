@@ -12,7 +12,7 @@ from typing import Optional
 
 from data_prep import files, filter_stages, shards
 from noisy_student import config as config_lib
-from noisy_student import fixres, info, preflight, run_dir
+from noisy_student import fixres, info, loop_metrics, preflight, run_dir
 
 # The paper's largest network takes 6 days on 2,048 cores of a TPU v3 pod, with
 # 14 unlabeled images for each labeled one.
@@ -188,8 +188,7 @@ def _train(config, train, number):
 
 def _run(name, train, directory, num_checkpoints):
     """Returns the `Stage` of a `config.TrainConfig`."""
-    batch = train.batch_size + train.step.unlabeled_batch_size(train.batch_size)
-    images = train.train_steps * batch
+    images = train.train_steps * loop_metrics.images_per_step(train)
     return Stage(
         name=name,
         model=train.model,

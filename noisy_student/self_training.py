@@ -24,7 +24,11 @@ from noisy_student import config as config_lib
 from noisy_student import fixres as fixres_lib
 from noisy_student import flags as flags_lib
 from noisy_student import report as report_lib
-from noisy_student.flag_declarations import FIXRES_MODE, NOTHING_FIXED
+from noisy_student.flag_declarations import (
+    FIXRES_MODE,
+    NO_EVALUATION_BETWEEN,
+    NOTHING_FIXED,
+)
 from noisy_student.flag_declarations_self_training import (
     define_self_training_flags,
 )
@@ -42,10 +46,6 @@ _NOTHING_FROZEN = {
     "freeze_batch_norm": None,
     "trainable_blocks": None,
 }
-# Between the seeds of two networks, which shall not begin alike.
-_SEED_STRIDE = 1000003
-# Evaluated at its start and at its end alone.
-_NEVER = 10**9
 
 
 @dataclasses.dataclass(frozen=True)
@@ -203,7 +203,7 @@ def _student_config(flag_values, number, preset, overrides):
                 ),
                 **overrides,
                 "file_prefix": "train",
-                "seed": values.seed + _SEED_STRIDE * number,
+                "seed": values.seed + chains.SEED_STRIDE * number,
             },
         )
     )
@@ -229,8 +229,8 @@ def _tuning_config(flag_values, preset, rounds):
             "mode": FIXRES_MODE,
             "init_model_path": last_student,
             "checkpoint_head": "load",
-            "steps_per_eval": _NEVER,
-            "seed": values.seed + _SEED_STRIDE * (len(rounds) + 1),
+            "steps_per_eval": NO_EVALUATION_BETWEEN,
+            "seed": values.seed + chains.SEED_STRIDE * (len(rounds) + 1),
         },
     )
     try:

@@ -18,6 +18,7 @@ from concurrent import futures
 from absl import logging
 
 from data_prep import command_line, cores, files
+from noisy_student import loop_metrics
 from noisy_student.experiments import arms, protocol, results, runner, stages
 
 
@@ -160,7 +161,7 @@ def _check_plan(plan, chosen):
             totals["stages"] += 1
             if settings is not None:
                 steps = settings.train_steps
-                images = steps * runner.images_per_step(settings)
+                images = steps * loop_metrics.images_per_step(settings)
                 totals["steps"] += steps
                 totals["images"] += images
                 size = f"  # {steps:,} steps, {images:,} images"

@@ -17,7 +17,7 @@ import time
 from absl import logging
 
 from data_prep import cores, files
-from noisy_student import run_dir
+from noisy_student import loop_metrics, run_dir
 from noisy_student.experiments import arms as arms_lib
 from noisy_student.experiments import stages as stages_lib
 from noisy_student.experiments.arm import LOOK
@@ -123,7 +123,7 @@ class Runner:
             report = run_dir.read_report(os.path.join(self._work_dir, folder))
             # Tuning takes a part of the steps that its recipe has.
             prefix, steps = "eval/", report["config"]["train_steps"]
-            images = images_per_step(
+            images = loop_metrics.images_per_step(
                 self._planner.train(arm, seed).train_config()
             )
         return {
@@ -293,12 +293,6 @@ def read_results(results_dir):
         if own:
             results[name] = dict(sorted(own.items()))
     return results
-
-
-def images_per_step(settings):
-    """Returns the images, labeled and not, of a step of a `TrainConfig`."""
-    unlabeled = settings.step.unlabeled_batch_size(settings.batch_size)
-    return settings.batch_size + unlabeled
 
 
 def _figures(report, prefix):

@@ -13,11 +13,13 @@ import sys
 
 from absl import flags
 
+from noisy_student import chains
 from noisy_student import config as config_lib
 from noisy_student import flags as flags_lib
 from noisy_student.experiments import arms
 from noisy_student.experiments import protocol as protocol_lib
 from noisy_student.experiments.arm import LOOK, TRAIN, TUNE
+from noisy_student.flag_declarations import NO_EVALUATION_BETWEEN
 
 DEV, TEST = "dev", "test"
 _TFDS = "tfds:"
@@ -25,10 +27,6 @@ _IMAGES = "{work_dir}/images"
 _NUM_CLASSES = 10
 _TASK = "cifar10"
 _EVAL_BATCH_SIZE = 500
-# Evaluated at its end alone.
-_NEVER = 10**9
-# Between the seeds of a teacher and its student, which shall not begin alike.
-_GENERATION_STRIDE = 1000003
 
 
 @dataclasses.dataclass(frozen=True)
@@ -210,7 +208,7 @@ class Planner:
             label_data_dir=f"{{work_dir}}/{_division_dir(arm, seed)}",
             eval_split=DEV,
             model_dir=_model_dir(arm.name, seed),
-            steps_per_eval=_NEVER,
+            steps_per_eval=NO_EVALUATION_BETWEEN,
             **{**arm.flags, **overrides},
         )
 
@@ -319,7 +317,7 @@ def _num_classes(arm):
 
 
 def _train_seed(arm, seed):
-    return seed + _GENERATION_STRIDE * _generation(arm.name)
+    return seed + chains.SEED_STRIDE * _generation(arm.name)
 
 
 @functools.cache
