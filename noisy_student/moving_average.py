@@ -54,13 +54,21 @@ class MovingAverage(tf.Module):
             model: The model the shadows were made for.
             step: int scalar, the number of finished steps, this one included
                 (the first update sees 1).
+
+        Returns:
+            List of the operations that do it; of None outside of graphs.
         """
         step = tf.cast(step, tf.float32)
         decay = tf.minimum(self.decay, (1.0 + step) / (10.0 + step))
+        updates = []
         for name, weight in named_weights(model).items():
             shadow = self.shadows[name]
             rate = tf.cast(1.0 - decay, shadow.dtype)
-            shadow.assign_sub(rate * (shadow - tf.cast(weight, shadow.dtype)))
+            difference = shadow - tf.cast(weight, shadow.dtype)
+            updates.append(
+                shadow.assign_sub(rate * difference, read_value=False)
+            )
+        return updates
 
     def reset(self, model):
         """Sets every shadow to its weight."""

@@ -170,8 +170,13 @@ def _replica_step(state, batch, config, teacher):
         zip(gradients, state.model.trainable_variables),
         skip_gradients_aggregation=True,
     )
-    state.moving_average.update(state.model, state.step)
-    return {**metrics, "learning_rate": learning_rate}
+    updates = state.moving_average.update(state.model, state.step)
+    # Metrics come when their step has ended, not before its gradients: what is
+    # timed from there on is no part of it.
+    with tf.control_dependencies(updates):
+        return tf.nest.map_structure(
+            tf.identity, {**metrics, "learning_rate": learning_rate}
+        )
 
 
 def _accumulated_gradients(model, batch, config, teacher, seed):
@@ -390,4 +395,11 @@ def _timed_next(iterator, before):
     with tf.control_dependencies([started]):
         batch = next(iterator)
     with tf.control_dependencies(tf.nest.flatten(batch, True)):
-        return batch, tf.timestamp() - started
+        ended = tf.timestamp()
+    # Else a processor of one core may compute with the batch before it looks at
+    # the clock.
+    with tf.control_dependencies([ended]):
+        batch = tf.nest.map_structure(
+            tf.identity, batch, expand_composites=True
+        )
+    return batch, ended - started

@@ -119,6 +119,7 @@ def test_metric_names_are_known_before_the_step_is_traced():
     assert sorted(metrics) == sorted(train.metric_names(STEP_CONFIG))
 
 
+@pytest.mark.slow
 def test_images_of_uint8_are_trained_on_as_those_of_floats():
     batch = golden_batch()
     expected = train.train_step(golden_state(), batch, STEP_CONFIG)
@@ -165,6 +166,7 @@ def small_state(seed=0, **overrides):
     )
 
 
+@pytest.mark.slow
 def test_the_labeled_images_that_count_depend_on_seed_and_step_alone():
     def losses_of_two_steps(prob, seed):
         settings = config.StepConfig(
@@ -232,6 +234,7 @@ def test_noise_is_removed_for_unlabeled_images_alone(monkeypatch):
         assert np.any(np.abs(fewer[4:] - logits[4:]) > 1e-3)
 
 
+@pytest.mark.slow
 def test_a_noised_teacher_labels_with_its_noise_but_fixed_statistics():
     teacher = networks.two_blocks(survival_prob=0.5, dropout_rate=0.5)
     teacher.trainable = False
@@ -269,6 +272,7 @@ def test_the_training_logits_of_the_first_step_equal_the_original():
     )
 
 
+@pytest.mark.slow
 def test_online_teacher_equals_its_stored_labels():
     teacher, batch = tiny_model(small_image=True), golden_batch()
     clean = tf.random.stateless_uniform([8, 16, 16, 3], [1, 2], maxval=255.0)
@@ -286,6 +290,7 @@ def test_online_teacher_equals_its_stored_labels():
         np.testing.assert_allclose(metrics[name], expected[name], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_hard_labels_of_the_online_teacher_are_its_argmax():
     teacher, batch = tiny_model(small_image=True), golden_batch()
     clean = tf.random.stateless_uniform([8, 16, 16, 3], [1, 2], maxval=255.0)
@@ -310,6 +315,7 @@ def test_hard_labels_of_the_online_teacher_are_its_argmax():
     )
 
 
+@pytest.mark.slow
 def test_replicas_share_the_batch_and_sum_their_gradients():
     strategy = replicas_lib.two_replicas()
     batch = golden_batch()
@@ -328,6 +334,7 @@ def test_replicas_share_the_batch_and_sum_their_gradients():
     assert_equals_golden_after_six_steps(state)
 
 
+@pytest.mark.slow
 def test_loop_averages_the_metrics_of_its_steps():
     state, batch = golden_state(), golden_batch()
     iterator = iter(tf.data.Dataset.from_tensors(batch).repeat())

@@ -3,8 +3,11 @@
 import dataclasses
 import json
 import os
+import pathlib
 import resource
 import signal
+import subprocess
+import sys
 import time
 import types
 
@@ -30,6 +33,7 @@ from tests.noisy_student import fixtures, tiny_run
 
 pytestmark = pytest.mark.slow
 
+ROOT = pathlib.Path(__file__).parents[2]
 STOPS = [2, 4, 6, 8, 10, 12]
 
 
@@ -185,6 +189,37 @@ def test_the_wait_for_batches_is_measured():
     # One batch may have been made while the steps before were running.
     assert 0.06 < values["input_wait"] < 1
     assert values["finite_steps"] == 3
+
+
+# Threads are set before TensorFlow starts, so it takes a process of its own.
+_ON_ONE_CORE = """
+import time
+import tensorflow as tf
+tf.config.threading.set_inter_op_parallelism_threads(1)
+tf.config.threading.set_intra_op_parallelism_threads(1)
+from noisy_student import config, train
+from tests.noisy_student import fixtures, tiny_run
+
+batch = {
+    "labeled_images": tf.zeros([512, 16, 16, 3]),
+    "labeled_labels": tf.zeros([512], tf.int64),
+}
+state = train.create_state(
+    tiny_run.build(fixtures.MODEL), tf.keras.optimizers.SGD(0.1)
+)
+run_steps = train.make_train_loop(state, config.StepConfig(3))
+iterator = iter(tf.data.Dataset.from_tensors(batch).repeat())
+run_steps(iterator, tf.constant(1, tf.int64))
+started = time.time()
+values = run_steps(iterator, tf.constant(10, tf.int64))
+step_seconds = (time.time() - started) / 10
+share = float(values["input_wait"]) / step_seconds
+assert share < 0.3, share
+"""
+
+
+def test_computing_is_not_taken_for_waiting_on_one_core():
+    subprocess.run([sys.executable, "-c", _ON_ONE_CORE], cwd=ROOT, check=True)
 
 
 def test_steps_of_several_replicas_are_timed_and_counted_until_they_diverge():
