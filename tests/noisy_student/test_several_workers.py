@@ -33,8 +33,9 @@ STEPS = 40
 SAVED_EVERY = 10
 # Other work on the machine may slow the workers down, but not that much.
 PATIENCE = 600
-# A killed worker's sockets tell the other one at once.
-NOTICE = 30
+# A killed worker's sockets tell the other one at once; ending takes a few seconds,
+# on a busy machine up to a minute.
+NOTICE = 120
 
 SETTINGS = [
     "--mode=train_and_eval",
