@@ -2,9 +2,10 @@
 
 What TensorFlow decodes to the same pixels anyway is kept byte by byte: JPEG
 files in RGB or grey and, for evaluation, still PNG files of 8 bits in RGB or
-grey. Whatever else is converted to 8-bit RGB by one rule: the first frame of an
-animation; palettes looked up; transparency dropped, not blended; 16-bit grey
-and colour by their high byte; CMYK and other colour spaces as
+grey. A JPEG file without its end marker is not, though Pillow may read all of
+its pixels. Whatever else is converted to 8-bit RGB by one rule: the first frame
+of an animation; palettes looked up; transparency dropped, not blended; 16-bit
+grey and colour by their high byte; CMYK and other colour spaces as
 `PIL.Image.Image.convert` does. EXIF orientation is ignored, as TensorFlow and
 the original code ignore it; a TIFF alone is turned as its tag says, since
 Pillow does that while it decodes.
@@ -12,6 +13,7 @@ Pillow does that while it decodes.
 
 import concurrent.futures
 import io
+import re
 
 import numpy as np
 from PIL import Image
@@ -37,6 +39,9 @@ _READERS = 16
 _HEADER_BYTES = 26
 # A PNG's header ends in depth and colour type: grey and RGB at 8 bits.
 _PLAIN_PNG_HEADERS = (bytes([8, 0]), bytes([8, 2]))
+# Whatever follows 0xFF in a JPEG file, but for stuffed bytes and restarts.
+_JPEG_MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])")
+_JPEG_END = b"\xd9"
 # What a complete file ends with.
 _ENDS = {"JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
 
@@ -62,7 +67,7 @@ def to_jpeg(data, image_size=None):
     try:
         image.load()
         shrink = image_size is not None and min(image.size) > image_size
-        plain = _is_plain_jpeg(image)
+        plain = _is_plain_jpeg(image) and _reaches_end(data)
         if plain and not shrink:
             return data, "kept"
         reason = "resized" if plain else _converted(image)
@@ -90,7 +95,9 @@ def to_lossless(data):
     image, reason = _open(io.BytesIO(data))
     if image is None:
         return None, reason
-    if _is_plain(image, data[:_HEADER_BYTES]):
+    if _is_plain_png(image, data) or (
+        _is_plain_jpeg(image) and _reaches_end(data)
+    ):
         return data, "kept"
     try:
         # Fast compression: the file lives as long as one batch.
@@ -147,14 +154,17 @@ def inspect(path):
         image, reason = _open(file)
         if image is None:
             return reason
-        if not _is_plain(image, header):
+        end = _ENDS.get(image.format)
+        if end is None:
             return _converted(image)
-        position, end = file.tell(), _ENDS[image.format]
         file.seek(files.size(path) - len(end))
         if file.read(len(end)) == end:
-            return "kept"
-        file.seek(position)
-        return "kept" if _is_decodable(image) else "dropped:undecodable"
+            is_plain = _is_plain_jpeg(image) or _is_plain_png(image, header)
+            return "kept" if is_plain else _converted(image)
+        file.seek(0)
+        data = file.read()
+        image, reason = decode(data)
+        return reason if image is None else to_lossless(data)[1]
 
 
 def find_unreadable(paths):
@@ -180,14 +190,6 @@ def describe_reason(reason):
     return _WHY_DROPPED[reason]
 
 
-def _is_decodable(image):
-    try:
-        image.load()
-    except Exception:  # As above.
-        return False
-    return True
-
-
 def _open(file):
     """Returns (lazily read image or None, reason why there is none)."""
     if not file.read(1):
@@ -209,11 +211,30 @@ def _is_plain_jpeg(image):
     return image.format in _JPEG_FORMATS and image.mode in _PLAIN_JPEG_MODES
 
 
-def _is_plain(image, header):
-    if image.format != "PNG":
-        return _is_plain_jpeg(image)
+def _reaches_end(data):
+    """Returns whether a walk from marker to marker arrives at the end's.
+
+    TensorFlow refuses a JPEG file otherwise.
+    """
+    position = 0
+    while match := _JPEG_MARKER.search(data, position):
+        if match[1] == _JPEG_END:
+            return True
+        # The first marker, of the start, is not followed by a length.
+        start = match.end()
+        length = int.from_bytes(data[start : start + 2], "big")
+        position = start + length if position else start
+    return False
+
+
+def _is_plain_png(image, data):
     # Pillow's mode does not tell 16-bit colour from 8-bit colour.
-    return header.endswith(_PLAIN_PNG_HEADERS) and not image.is_animated
+    header = data[:_HEADER_BYTES]
+    return (
+        image.format == "PNG"
+        and header.endswith(_PLAIN_PNG_HEADERS)
+        and not image.is_animated
+    )
 
 
 def _converted(image):

@@ -160,6 +160,7 @@ def tracked_text_files():
             yield path
 
 
+@pytest.mark.slow
 def test_the_project_speaks_of_itself_alone():
     for path in tracked_text_files():
         match = FORBIDDEN.search(path.read_text())

@@ -44,6 +44,7 @@ def drawn(count, **keywords):
     ]
 
 
+@pytest.mark.slow
 def test_operations_and_signs_are_uniform():
     count = 4800
     draws = drawn(count)

@@ -28,6 +28,35 @@ def test_jpeg_files_are_kept_byte_by_byte(mode, progressive):
     assert _decode(data).shape == (7, 9, 3)
 
 
+@pytest.mark.parametrize("damage", ["no end", "leads past its end"])
+def test_a_jpeg_that_tensorflow_refuses_is_encoded_anew(damage, tmp_path):
+    data = corpus.image_bytes(0, size=(33, 32))
+    end = data.rindex(b"\xff\xd9")
+    if damage == "no end":
+        cut = data[:end] + bytes(50)
+    else:
+        # A marker among the pixels, with a length.
+        cut = data[: end - 4] + b"\xff\xef\xff\xff" + data[end:]
+    # Pillow reads all of its pixels.
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        _decode(cut)
+    made, reason = image_encoding.to_jpeg(cut)
+    assert reason == "converted:jpeg"
+    difference = _decode(made).astype(int) - _decode(data)
+    assert np.abs(difference).mean() < 2
+    assert image_encoding.to_lossless(cut)[1] == "converted:jpeg"
+    if damage == "no end":
+        (tmp_path / "image").write_bytes(cut)
+        assert image_encoding.inspect(tmp_path / "image") == reason
+
+
+def test_bytes_behind_the_end_of_a_jpeg_are_no_damage():
+    data = corpus.image_bytes(0, size=(33, 32))
+    for whole in (data + bytes(50), data * 2):
+        assert image_encoding.to_jpeg(whole) == (whole, "kept")
+        assert _decode(whole).shape == (32, 33, 3)
+
+
 @pytest.mark.parametrize(
     ("image_format", "mode"),
     [

@@ -33,8 +33,8 @@ STEPS = 40
 SAVED_EVERY = 10
 # Other work on the machine may slow the workers down, but not that much.
 PATIENCE = 600
-# A killed worker's sockets tell the other one at once; ending takes a few seconds,
-# on a busy machine up to a minute.
+# A killed worker's sockets tell the other one at once; ending takes it a few
+# seconds, on a busy machine up to a minute.
 NOTICE = 120
 
 SETTINGS = [
