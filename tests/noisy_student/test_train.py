@@ -219,6 +219,7 @@ def noisy_logits(monkeypatch, **switches):
     return seen[0], clean
 
 
+@pytest.mark.slow
 def test_noise_is_removed_for_unlabeled_images_alone(monkeypatch):
     logits, clean = noisy_logits(monkeypatch)
     assert np.any(np.abs(logits[4:] - clean[4:]) > 1e-3)
@@ -368,6 +369,7 @@ def test_a_step_in_mixed_precision_is_near_the_originals(policy):
         assert np.all(np.isfinite(value))
 
 
+@pytest.mark.slow
 def test_nothing_visits_the_host_between_the_steps_of_a_loop():
     strategy = replicas_lib.two_replicas()
     with strategy.scope():

@@ -68,21 +68,9 @@ def policy(request):
     tf.keras.mixed_precision.set_global_policy("float32")
 
 
-@pytest.mark.parametrize(
-    ("name", "policy"),
-    [
-        ("efficientnet-b0", "mixed_bfloat16"),
-        *(
-            pytest.param(name, policy, marks=pytest.mark.long)
-            for name, policy in (
-                ("efficientnet-b0", "float32"),
-                ("efficientnet-b7", "mixed_bfloat16"),
-                ("efficientnet-b7", "float32"),
-            )
-        ),
-    ],
-    indirect=["policy"],
-)
+@pytest.mark.long
+@pytest.mark.parametrize("name", ["efficientnet-b0", "efficientnet-b7"])
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "float32"], indirect=True)
 def test_the_step_of_a_large_network_lowers_without_the_host(name, policy):
     size = efficientnet.get_config(name).image_size
     state = train.create_state(
