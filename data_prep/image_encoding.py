@@ -67,7 +67,7 @@ def to_jpeg(data, image_size=None):
     try:
         image.load()
         shrink = image_size is not None and min(image.size) > image_size
-        plain = _is_plain_jpeg(image) and _reaches_end(data)
+        plain = _is_plain_jpeg(image) and _is_whole(image, data)
         if plain and not shrink:
             return data, "kept"
         reason = "resized" if plain else _converted(image)
@@ -95,9 +95,7 @@ def to_lossless(data):
     image, reason = _open(io.BytesIO(data))
     if image is None:
         return None, reason
-    if _is_plain_png(image, data) or (
-        _is_plain_jpeg(image) and _reaches_end(data)
-    ):
+    if _is_plain(image, data) and _is_whole(image, data):
         return data, "kept"
     try:
         # Fast compression: the file lives as long as one batch.
@@ -154,17 +152,17 @@ def inspect(path):
         image, reason = _open(file)
         if image is None:
             return reason
-        end = _ENDS.get(image.format)
-        if end is None:
-            return _converted(image)
+        is_whole, end = True, _ENDS.get(image.format, b"")
         file.seek(files.size(path) - len(end))
-        if file.read(len(end)) == end:
-            is_plain = _is_plain_jpeg(image) or _is_plain_png(image, header)
-            return "kept" if is_plain else _converted(image)
-        file.seek(0)
-        data = file.read()
-        image, reason = decode(data)
-        return reason if image is None else to_lossless(data)[1]
+        if file.read(len(end)) != end:
+            file.seek(0)
+            data = file.read()
+            pixels, reason = decode(data)
+            if pixels is None:
+                return reason
+            is_whole = _is_whole(image, data)
+    is_plain = is_whole and _is_plain(image, header)
+    return "kept" if is_plain else _converted(image)
 
 
 def find_unreadable(paths):
@@ -211,11 +209,13 @@ def _is_plain_jpeg(image):
     return image.format in _JPEG_FORMATS and image.mode in _PLAIN_JPEG_MODES
 
 
-def _reaches_end(data):
-    """Returns whether a walk from marker to marker arrives at the end's.
+def _is_whole(image, data):
+    """Returns whether a JPEG's markers, one after the other, reach the end's.
 
-    TensorFlow refuses a JPEG file otherwise.
+    TensorFlow refuses the file otherwise. Other formats are taken for whole.
     """
+    if image.format not in _JPEG_FORMATS:
+        return True
     position = 0
     while match := _JPEG_MARKER.search(data, position):
         if match[1] == _JPEG_END:
@@ -227,14 +227,12 @@ def _reaches_end(data):
     return False
 
 
-def _is_plain_png(image, data):
+def _is_plain(image, data):
+    if image.format != "PNG":
+        return _is_plain_jpeg(image)
     # Pillow's mode does not tell 16-bit colour from 8-bit colour.
     header = data[:_HEADER_BYTES]
-    return (
-        image.format == "PNG"
-        and header.endswith(_PLAIN_PNG_HEADERS)
-        and not image.is_animated
-    )
+    return header.endswith(_PLAIN_PNG_HEADERS) and not image.is_animated
 
 
 def _converted(image):
