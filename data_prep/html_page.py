@@ -7,6 +7,7 @@ file without scripts or links to other files.
 import base64
 import html
 import io
+import re
 
 _STYLE = """
 :root { color-scheme: light dark; --back: #ffffff; --text: #1f2328;
@@ -68,6 +69,8 @@ _PAGE = """<!DOCTYPE html>
 </body>
 </html>
 """
+# A sign, not the hyphen of a name.
+_MINUS = re.compile(r"(?<!\w)-(?=\d|$)")
 
 
 def page(title, sections):
@@ -101,7 +104,7 @@ def table(head, rows):
 
 def _row(cells):
     first, *rest = map(html.escape, cells)
-    numbers = (f"<td>{c.replace('-', '&minus;')}</td>" for c in rest)
+    numbers = (f"<td>{_MINUS.sub('&minus;', c)}</td>" for c in rest)
     return f'<tr><th scope="row">{first}</th>{"".join(numbers)}</tr>'
 
 

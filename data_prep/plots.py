@@ -6,17 +6,27 @@ the extras `[quickstart]` and `[plots]`.
 """
 
 import dataclasses
-import io
 
 import numpy as np
 from matplotlib import figure as mpl_figure
 from matplotlib import lines, patches, ticker
 
-# Inches and dots per inch: readable at the width of a phone's screen, sharp
-# at half the width of a desktop page.
-_SIZE = (5.2, 3.5)
-_DPI = 160
-_FONT_SIZE = 11
+from data_prep import plot_style
+from data_prep.plot_style import DARK, LIGHT, Theme
+
+__all__ = [
+    "DARK",
+    "LIGHT",
+    "Curve",
+    "Difference",
+    "Theme",
+    "class_counts",
+    "confidence_histogram",
+    "contact_sheet",
+    "curves",
+    "differences",
+]
+
 _TILE_INCHES = 1.0
 _TILE_HEIGHT = 1.42  # An image and three lines of text.
 _ROW_INCHES = 0.32
@@ -27,45 +37,6 @@ _LINE_STYLES = ("-", (0, (4, 1.5)), (0, (1, 1.5)))
 
 
 @dataclasses.dataclass(frozen=True)
-class Theme:
-    """Colours, told apart by colour-blind readers too.
-
-    Attributes:
-        background: Behind everything.
-        text: Titles, labels and axes.
-        faint: Grid lines, and bars that serve as reference.
-        series: One colour per curve, the first for the reference.
-        right: Correct labels, and bars that matter.
-        wrong: Wrong labels.
-    """
-
-    background: str
-    text: str
-    faint: str
-    series: tuple
-    right: str
-    wrong: str
-
-
-LIGHT = Theme(
-    background="#ffffff",
-    text="#1f2328",
-    faint="#c9ced6",
-    series=("#6a7079", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00"),
-    right="#0072b2",
-    wrong="#d55e00",
-)
-DARK = Theme(
-    background="#15181d",
-    text="#e4e7eb",
-    faint="#4a515c",
-    series=("#aab1bb", "#56b4e9", "#f0803c", "#2fc79a", "#e69ac6", "#f0e442"),
-    right="#56b4e9",
-    wrong="#f0803c",
-)
-
-
-@dataclasses.dataclass(frozen=True)
 class Curve:
     """One line of `curves`.
 
@@ -73,7 +44,7 @@ class Curve:
         name: In the legend; curves of one name share a colour.
         series: Index into `Theme.series`; wraps around.
         kind: In the legend; curves of one kind share a line style.
-        steps: int [points].
+        steps: float [points], where on the horizontal axis.
         values: float [points].
     """
 
@@ -84,19 +55,22 @@ class Curve:
     values: tuple
 
 
-def curves(lines_to_draw, *, y_label, percent=False, theme=LIGHT):
-    """Draws values over training steps.
+def curves(
+    lines_to_draw, *, y_label, x_label="step", percent=False, theme=LIGHT
+):
+    """Draws values over training steps, or over another amount.
 
     Args:
         lines_to_draw: Sequence of `Curve`, of at most three kinds.
         y_label: Label of the vertical axis.
+        x_label: Label of the horizontal axis, which begins at zero.
         percent: Whether values are fractions, shown as percentages.
         theme: `Theme`.
 
     Returns:
         PNG bytes.
     """
-    fig, axes = _new_chart(theme, x_label="step", y_label=y_label)
+    fig, axes = plot_style.new_chart(theme, x_label=x_label, y_label=y_label)
     kinds = list(dict.fromkeys(curve.kind for curve in lines_to_draw))
     names = {}
     for curve in lines_to_draw:
@@ -116,7 +90,7 @@ def curves(lines_to_draw, *, y_label, percent=False, theme=LIGHT):
     axes.grid(True, color=theme.faint, linewidth=0.6, alpha=0.6)
     if percent:
         axes.yaxis.set_major_formatter(ticker.PercentFormatter(1, decimals=0))
-    _add_legend(
+    plot_style.add_legend(
         fig,
         theme,
         [lines.Line2D([], [], color=c, lw=4) for c in names.values()],
@@ -125,12 +99,12 @@ def curves(lines_to_draw, *, y_label, percent=False, theme=LIGHT):
     axes.legend(
         [_kind_handle(lines_to_draw, kind, theme) for kind in kinds],
         kinds,
-        fontsize=_FONT_SIZE - 1,
+        fontsize=plot_style.FONT_SIZE - 1,
         labelcolor=theme.text,
         facecolor=theme.background,
         edgecolor=theme.faint,
     )
-    return _to_png(fig)
+    return plot_style.to_png(fig)
 
 
 def _kind_handle(lines_to_draw, kind, theme):
@@ -169,15 +143,17 @@ def confidence_histogram(
     x_label = "teacher's confidence"
     handles, labels = [], []
     if wrong_counts is None:
-        fig, axes = _new_chart(theme, x_label=x_label, y_label="images")
+        fig, axes = plot_style.new_chart(
+            theme, x_label=x_label, y_label="images"
+        )
         panels = [axes]
         _draw_bins(axes, counts, theme.right)
     else:
         wrong = np.asarray(wrong_counts)
-        fig = _new_figure(theme)
+        fig = plot_style.new_figure(theme)
         panels = fig.subplots(2, sharex=True, height_ratios=(3, 1.2))
-        _style(panels[0], theme, x_label="", y_label="images")
-        _style(panels[1], theme, x_label=x_label, y_label="wrong")
+        plot_style.style(panels[0], theme, x_label="", y_label="images")
+        plot_style.style(panels[1], theme, x_label=x_label, y_label="wrong")
         _draw_bins(panels[0], counts - wrong, theme.right, bottom=wrong)
         _draw_bins(panels[0], wrong, theme.wrong)
         _draw_bins(panels[1], wrong / np.maximum(counts, 1), theme.wrong)
@@ -192,8 +168,8 @@ def confidence_histogram(
         labels.append("least confidence kept")
     panels[0].yaxis.set_major_locator(_count_locator())
     panels[0].set_xlim(0, 1)
-    _add_legend(fig, theme, handles, labels)
-    return _to_png(fig)
+    plot_style.add_legend(fig, theme, handles, labels)
+    return plot_style.to_png(fig)
 
 
 def _draw_bins(axes, values, color, bottom=None):
@@ -217,7 +193,7 @@ def class_counts(columns, class_names, *, theme=LIGHT):
     values = [np.asarray(column) for column in columns.values()]
     colors = (theme.series[0], theme.right)[-len(values) :]
     few = len(class_names) <= _MOST_BARS
-    fig, axes = _new_chart(
+    fig, axes = plot_style.new_chart(
         theme,
         x_label="class" if few else "classes, most images first",
         y_label="images",
@@ -232,8 +208,8 @@ def class_counts(columns, class_names, *, theme=LIGHT):
         axes.set_ylim(bottom=0)
     axes.yaxis.set_major_locator(_count_locator())
     handles = [patches.Patch(color=color) for color in colors]
-    _add_legend(fig, theme, handles, list(columns))
-    return _to_png(fig)
+    plot_style.add_legend(fig, theme, handles, list(columns))
+    return plot_style.to_png(fig)
 
 
 def _draw_bars(axes, columns, colors, class_names):
@@ -265,7 +241,7 @@ def contact_sheet(images, captions, *, wrong, columns=8, theme=LIGHT):
     rows = -(-len(images) // columns)
     fig = mpl_figure.Figure(
         figsize=(columns * _TILE_INCHES, rows * _TILE_HEIGHT * _TILE_INCHES),
-        dpi=_DPI,
+        dpi=plot_style.DPI,
         facecolor=theme.background,
     )
     axes = fig.add_axes((0, 0, 1, 1))
@@ -298,7 +274,7 @@ def contact_sheet(images, captions, *, wrong, columns=8, theme=LIGHT):
         )
     axes.set_xlim(0, columns)
     axes.set_ylim(rows * _TILE_HEIGHT, 0)
-    return _to_png(fig)
+    return plot_style.to_png(fig)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -333,10 +309,12 @@ def differences(rows, *, x_label, theme=LIGHT):
     Returns:
         PNG bytes.
     """
-    width, _ = _SIZE
-    fig = _new_figure(theme, (1.4 * width, 1.3 + _ROW_INCHES * len(rows)))
+    width, _ = plot_style.SIZE
+    fig = plot_style.new_figure(
+        theme, (1.4 * width, 1.3 + _ROW_INCHES * len(rows))
+    )
     axes = fig.add_subplot()
-    _style(axes, theme, x_label=x_label, y_label="")
+    plot_style.style(axes, theme, x_label=x_label, y_label="")
     axes.axvline(0, color=theme.text, lw=1)
     sides = {True: theme.right, False: theme.wrong}
     for position, row in enumerate(rows):
@@ -354,57 +332,13 @@ def differences(rows, *, x_label, theme=LIGHT):
         range(len(rows)), [row.name for row in rows], parse_math=False
     )
     axes.set_ylim(len(rows) - 0.5, -0.5)
-    _add_legend(
+    plot_style.add_legend(
         fig,
         theme,
         [lines.Line2D([], [], color=c, lw=4) for c in sides.values()],
         ["expected above zero", "expected below"],
     )
-    return _to_png(fig)
-
-
-def _new_figure(theme, size=_SIZE):
-    return mpl_figure.Figure(
-        figsize=size,
-        dpi=_DPI,
-        layout="constrained",
-        facecolor=theme.background,
-    )
-
-
-def _new_chart(theme, *, x_label, y_label):
-    fig = _new_figure(theme)
-    axes = fig.add_subplot()
-    _style(axes, theme, x_label=x_label, y_label=y_label)
-    return fig, axes
-
-
-def _style(axes, theme, *, x_label, y_label):
-    axes.set_facecolor(theme.background)
-    axes.set_xlabel(x_label, color=theme.text, fontsize=_FONT_SIZE)
-    axes.set_ylabel(y_label, color=theme.text, fontsize=_FONT_SIZE)
-    axes.tick_params(
-        colors=theme.text, color=theme.faint, labelsize=_FONT_SIZE - 1
-    )
-    for side, spine in axes.spines.items():
-        spine.set_visible(side in ("left", "bottom"))
-        spine.set_color(theme.faint)
-
-
-def _add_legend(fig, theme, handles, labels):
-    if not handles:
-        return
-    fig.legend(
-        handles,
-        labels,
-        loc="outside upper left",
-        ncols=3,
-        fontsize=_FONT_SIZE - 1,
-        labelcolor=theme.text,
-        frameon=False,
-        columnspacing=1.2,
-        handlelength=1.8,
-    )
+    return plot_style.to_png(fig)
 
 
 def _count_locator():
@@ -415,10 +349,3 @@ def _shorten(text):
     if len(text) <= _LONGEST_NAME:
         return text
     return text[: _LONGEST_NAME - 1] + "…"
-
-
-def _to_png(fig):
-    # The name and version of the program would make the bytes depend on them.
-    buffer = io.BytesIO()
-    fig.savefig(buffer, format="png", metadata={"Software": None})
-    return buffer.getvalue()

@@ -13,6 +13,7 @@ from noisy_student import (
     report_charts,
     report_page,
     report_text,
+    text_table,
 )
 
 
@@ -26,14 +27,7 @@ def format_table(report):
         str, one line per round below the headings; "-" where a figure does
         not apply or is unknown.
     """
-    table = report_text.table(report)
-    widths = [max(map(len, column)) for column in zip(*table)]
-    lines = []
-    for first, *rest in table:
-        cells = [first.ljust(widths[0])]
-        cells += [cell.rjust(w) for cell, w in zip(rest, widths[1:])]
-        lines.append("  ".join(cells))
-    return "\n".join(lines)
+    return text_table.aligned(report_text.table(report))
 
 
 def write_html(work_dir, report):

@@ -5,6 +5,7 @@ import os
 from absl import logging
 
 from data_prep import charts, files
+from noisy_student import text_table
 from noisy_student.experiments import arms, findings, stages
 from noisy_student.experiments.arm import HIGHER
 
@@ -96,7 +97,7 @@ def page(content, command):
     parts = [
         _HEAD.format(command=command, split_text=_SPLIT_TEXT[content["split"]]),
         "\n## Findings\n\n",
-        _table(
+        text_table.markdown(
             (
                 "The paper's finding",
                 "Source",
@@ -109,7 +110,7 @@ def page(content, command):
             map(_finding_row, content["findings"]),
         ),
         "\n## Arms\n\n",
-        _table(
+        text_table.markdown(
             ("Arm", "What it is", "By seed, %", "Mean, %", "Steps", "Images"),
             map(_arm_row, content["arms"]),
         ),
@@ -142,11 +143,6 @@ def _arm_row(arm):
         "-" if arm["train_steps"] is None else f"{arm['train_steps']:,}",
         "-" if arm["images"] is None else f"{arm['images']:,}",
     )
-
-
-def _table(headings, rows):
-    lines = [headings, ["---"] * len(headings), *rows]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def write(content, path, command):
