@@ -10,6 +10,8 @@ from absl import logging
 
 from data_prep import files
 
+INSTALL = "pip install 'noisy-student-training[plots]'"
+
 
 @dataclasses.dataclass(frozen=True)
 class Chart:
@@ -24,6 +26,14 @@ class Chart:
     about: str
     light: bytes
     dark: bytes
+
+
+def require_matplotlib():
+    """Raises ValueError, which says what to install, without matplotlib."""
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError as error:
+        raise ValueError(f"This needs matplotlib: {INSTALL}.") from error
 
 
 class ChartFolder:

@@ -9,6 +9,8 @@ import html
 import io
 import re
 
+from data_prep import charts
+
 _STYLE = """
 :root { color-scheme: light dark; --back: #ffffff; --text: #1f2328;
   --soft: #5b6470; --line: #d9dde3; --accent: #0072b2; --wrong: #c25400; }
@@ -130,8 +132,8 @@ def side_by_side(drawn):
     """
     if not drawn:
         return (
-            '<p class="note">The charts need matplotlib: <code>pip install '
-            "'noisy-student-training[plots]'</code>.</p>"
+            '<p class="note">The charts need matplotlib: '
+            f"<code>{charts.INSTALL}</code>.</p>"
         )
     return f'<div class="charts">{"".join(map(_figure, drawn))}</div>'
 

@@ -13,11 +13,17 @@ from data_prep.plot_style import LIGHT
 
 _WIDE = 1.4
 _LEAST_TICKS = (1, 2, 5)
+# Offset in points, and alignment: off the line of curves that rise.
+_LABELS = {
+    "above": ((-3, 4), "right", "bottom"),
+    "below": ((4, -4), "left", "top"),
+    "right": ((9, 0), "left", "center"),
+}
 _BAR_INCHES = 0.13
 _GROUP = 0.84  # Of a group's height that its bars fill.
 _TILE_INCHES = 1.45
-_TILE_HEIGHT = 1.36  # Of a tile: the image, and three lines of text.
-_LONGEST_LINE = 24
+_TILE_HEIGHT = 1.27  # Of a tile: the image, and two lines of text.
+_LONGEST_LINE = 21
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +38,7 @@ class Points:
         labels: str [points], beside the points; empty where there is none.
         is_joined: Whether a line goes from point to point; points that are
             not joined are drawn larger.
-        is_below: Whether labels stand below their points, not above.
+        label_side: Where labels stand: "above", "below" or "right".
     """
 
     name: str
@@ -41,7 +47,7 @@ class Points:
     values: tuple
     labels: tuple
     is_joined: bool = True
-    is_below: bool = False
+    label_side: str = "above"
 
 
 def points_over_size(groups, *, x_label, y_label, theme=LIGHT):
@@ -84,28 +90,29 @@ def points_over_size(groups, *, x_label, y_label, theme=LIGHT):
 
 
 def _label_points(axes, group, color):
-    side = -1 if group.is_below else 1
+    offset, horizontal, vertical = _LABELS[group.label_side]
     for size, value, label in zip(group.sizes, group.values, group.labels):
         axes.annotate(
             label,
             (size, value),
-            xytext=(0, 8 * side),
+            xytext=offset,
             textcoords="offset points",
-            ha="center",
-            va="top" if group.is_below else "bottom",
+            ha=horizontal,
+            va=vertical,
             color=color,
             fontsize=plot_style.FONT_SIZE - 2,
             parse_math=False,
         )
 
 
-def grouped_bars(columns, names, *, x_label, theme=LIGHT):
+def grouped_bars(columns, names, *, x_label, is_last_apart=False, theme=LIGHT):
     """Draws a horizontal bar for each name and column, the first on top.
 
     Args:
         columns: dict name in the legend -> float [names]; NaN draws no bar.
         names: str [names], at the left.
         x_label: Label of the horizontal axis.
+        is_last_apart: Whether a line divides the last name from the others.
         theme: `plot_style.Theme`.
 
     Returns:
@@ -118,11 +125,16 @@ def grouped_bars(columns, names, *, x_label, theme=LIGHT):
     plot_style.style(axes, theme, x_label=x_label, y_label="")
     positions = np.arange(len(names))
     thickness = _GROUP / len(columns)
-    colors = []
-    for number, values in enumerate(columns.values()):
-        colors.append(theme.series[number % len(theme.series)])
+    # The first colour is that of a reference, which one column is not.
+    colors = [
+        theme.series[(number + (len(columns) == 1)) % len(theme.series)]
+        for number in range(len(columns))
+    ]
+    for number, (values, color) in enumerate(zip(columns.values(), colors)):
         shift = (number - (len(columns) - 1) / 2) * thickness
-        axes.barh(positions + shift, values, thickness, color=colors[-1])
+        axes.barh(positions + shift, values, thickness, color=color)
+    if is_last_apart:
+        axes.axhline(len(names) - 1.5, color=theme.text, lw=1)
     axes.grid(True, axis="x", color=theme.faint, linewidth=0.6, alpha=0.6)
     axes.set_axisbelow(True)
     axes.set_yticks(positions, names, parse_math=False)
@@ -138,8 +150,9 @@ def two_predictions(images, rights, wrongs, *, columns=6, theme=LIGHT):
 
     Args:
         images: Sequence of uint8 [height, width, 3].
-        rights: Sequence of str, labels that are right; at most two lines.
-        wrongs: Sequence of str, labels that are wrong.
+        rights: Sequence of (name, amount), labels that are right; in bold.
+        wrongs: The same of labels that are wrong. Of a label that is too long
+            the name is cut.
         columns: Images per row; of fewer images, a row has no more.
         theme: `plot_style.Theme`.
 
@@ -162,14 +175,14 @@ def two_predictions(images, rights, wrongs, *, columns=6, theme=LIGHT):
             extent=(left, left + 0.92, top + 0.92, top),
             interpolation="nearest",
         )
-        for line, text, color, weight in (
+        for line, label, color, weight in (
             (0, right, theme.right, "bold"),
             (1, wrong, theme.wrong, "normal"),
         ):
             axes.text(
                 left + 0.46,
-                top + 0.96 + 0.15 * line,
-                _shorten(text),
+                top + 0.96 + 0.135 * line,
+                _fit(*label),
                 color=color,
                 fontsize=8,
                 fontweight=weight,
@@ -182,7 +195,8 @@ def two_predictions(images, rights, wrongs, *, columns=6, theme=LIGHT):
     return plot_style.to_png(fig)
 
 
-def _shorten(text):
-    if len(text) <= _LONGEST_LINE:
-        return text
-    return text[: _LONGEST_LINE - 1] + "…"
+def _fit(name, amount):
+    room = _LONGEST_LINE - len(amount) - 1
+    if len(name) > room:
+        name = f"{name[: room - 1].rstrip()}…"
+    return f"{name} {amount}"

@@ -33,13 +33,14 @@ def read(places):
     return images
 
 
-def pick(reader, indices, *, whole=False):
+def pick(reader, indices, *, whole=False, size=_SIZE):
     """Makes thumbnails of some of a sequence of images.
 
     Args:
         reader: Iterable of (image bytes, key); read up to the last index.
         indices: Non-empty set of int.
         whole: As in `make`.
+        size: As in `make`.
 
     Returns:
         {index: PIL image}. What cannot be decoded is missing.
@@ -49,24 +50,25 @@ def pick(reader, indices, *, whole=False):
         itertools.islice(reader, max(indices) + 1)
     ):
         if index in indices:
-            images[index] = make(image_bytes, whole=whole)
+            images[index] = make(image_bytes, whole=whole, size=size)
     return {i: image for i, image in images.items() if image is not None}
 
 
-def make(image_bytes, *, whole=False):
+def make(image_bytes, *, whole=False, size=_SIZE):
     """Returns a thumbnail, or None for what cannot be decoded.
 
     Args:
         image_bytes: bytes of an image file.
         whole: Whether to show the whole image; else its middle, as a square.
+        size: Its longer side in pixels; of smaller images it is theirs.
     """
     image, _ = image_encoding.decode(image_bytes)
     if image is None:
         return None
     if whole:
-        image.thumbnail((_SIZE, _SIZE), Image.BICUBIC)
+        image.thumbnail((size, size), Image.BICUBIC)
         return image
-    side = min(_SIZE, *image.size)
+    side = min(size, *image.size)
     return ImageOps.fit(image, (side, side), Image.BICUBIC)
 
 

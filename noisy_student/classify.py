@@ -95,7 +95,12 @@ def classify(config):
         mean_rgb=rgb,
         stddev_rgb=rgb,
     )
-    names = _names(config, names, model.num_classes)
+    names = resolve_names(
+        names,
+        names_file=given,
+        checkpoint=config.checkpoint,
+        num_classes=model.num_classes,
+    )
     network = models.load(model, config.checkpoint)
     view = preprocessing.eval_view(model)
     for path in config.images:
@@ -132,17 +137,30 @@ def _look(view, path):
         raise ValueError(f"{path} cannot be classified: {cause}.") from error
 
 
-def _names(config, given, num_classes):
-    """Returns a name for every class."""
+def resolve_names(
+    given, *, names_file, checkpoint, num_classes, flag="checkpoint"
+):
+    """Returns a name for every class of a network.
+
+    Args:
+        given: Names that were asked for; None takes those of the data that
+            the checkpoint was trained on, else ImageNet's, else numbers.
+        names_file: Where they come from, for messages.
+        checkpoint: Of the network.
+        num_classes: Its number of classes.
+        flag: The flag that names the checkpoint, for messages.
+
+    Raises:
+        ValueError: If the names given are not as many.
+    """
     if given is not None and len(given) != num_classes:
         raise ValueError(
-            f"--class_names_file={config.class_names_file} names {len(given)} "
-            f"classes, the network of --checkpoint={config.checkpoint} has "
-            f"{num_classes}."
+            f"--class_names_file={names_file} names {len(given)} classes, the "
+            f"network of --{flag}={checkpoint} has {num_classes}."
         )
     if given is not None:
         return given
-    trained = run_dir.trained_class_names(config.checkpoint)
+    trained = run_dir.trained_class_names(checkpoint)
     if trained is not None and len(trained) == num_classes:
         return trained
     imagenet = [

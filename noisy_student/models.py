@@ -116,7 +116,13 @@ def load_teacher(config):
 
 
 def resolve(
-    checkpoint, *, head="load", fallback=None, flag="checkpoint", **given
+    checkpoint,
+    *,
+    head="load",
+    fallback=None,
+    flag="checkpoint",
+    name_flag="model_name",
+    **given,
 ):
     """Returns the `ModelConfig` of the network a checkpoint belongs to.
 
@@ -131,6 +137,7 @@ def resolve(
         fallback: `config.ModelConfig` with what the checkpoint does not tell;
             None takes the table's.
         flag: The flag that names the checkpoint, for messages.
+        name_flag: The flag that says which network it is, for messages.
         **given: Fields of `config.ModelConfig` that the user asks for; None
             counts as not given.
 
@@ -148,7 +155,7 @@ def resolve(
         found = efficientnet.describe_tf1_checkpoint(checkpoint)
         told = {
             "model_name": given.get("model_name")
-            or _released_name(origin, found.scope)
+            or _released_name(origin, found.scope, name_flag)
         }
         if found.num_classes is not None:
             told["num_classes"] = _num_classes(origin, found, head)
@@ -177,16 +184,16 @@ def _num_classes(origin, found, head):
     return found.num_classes - 1
 
 
-def _released_name(origin, scope):
+def _released_name(origin, scope, name_flag):
     if scope == _AMBIGUOUS_SCOPE:
         raise ValueError(
             f"{origin} is of {scope}, which evaluates at 800 pixels as "
-            "--model_name=efficientnet-l2 and at 475 as "
-            "--model_name=efficientnet-l2_475: say which."
+            f"--{name_flag}=efficientnet-l2 and at 475 as "
+            f"--{name_flag}=efficientnet-l2_475: say which."
         )
     if scope not in efficientnet.MODEL_NAMES:
         raise ValueError(
             f"{origin}: its scope {scope!r} is no model; say which one with "
-            "--model_name."
+            f"--{name_flag}."
         )
     return scope

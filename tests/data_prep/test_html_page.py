@@ -23,6 +23,14 @@ def test_text_from_outside_is_escaped():
         assert "&lt;i&gt;&amp;" in part
 
 
+def test_signs_of_numbers_become_minus_and_hyphens_stay():
+    row = ["a-1", "-", "-0.5", "b-2 (-3)", "2020-01-02"]
+    assert (
+        '<th scope="row">a-1</th><td>&minus;</td><td>&minus;0.5</td>'
+        "<td>b-2 (&minus;3)</td><td>2020-01-02</td>"
+    ) in html_page.table(["x"] * 5, [row])
+
+
 def test_a_fact_without_a_value_is_left_out():
     assert html_page.facts({"a": None, "b": 0}) == (
         "<dl><dt>b</dt><dd>0</dd></dl>"
