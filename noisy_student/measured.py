@@ -12,6 +12,7 @@ import re
 from typing import Optional
 
 from data_prep import files
+from efficientnet.messages import first_names
 from noisy_student import config as config_lib
 from noisy_student import report_text, run_dir
 
@@ -154,9 +155,21 @@ def _read(path, file):
         raise ValueError(f"{path}: no report, which is a JSON object.")
     if "kind" in report:
         return [_of_benchmark(path, report)]
-    if isinstance(report.get("rounds"), list):
+    if _is_self_training(report):
         return list(_of_self_training(path, file, report))
     return [_of_run(path, _model_of_run(path, file, report), report)]
+
+
+def _is_self_training(report):
+    rounds = report.get("rounds")
+    return (
+        isinstance(rounds, list)
+        and bool(rounds)
+        and all(
+            isinstance(figures, dict) and {"round", "role"} <= set(figures)
+            for figures in rounds
+        )
+    )
 
 
 def _of_benchmark(path, report):
@@ -172,13 +185,10 @@ def _of_benchmark(path, report):
             f"{path}: `stored_size` must be [height, width]. Received: "
             f"{size!r}."
         )
-    curve = tuple(report.get("curve") or ())
-    figures = dict(report.get("figures") or {})
+    curve = _curve(path, report.get("curve") or ())
+    figures = dict(_mapping(path, "figures", report.get("figures") or {}))
     for name, value in figures.items():
         _check(path, name, value, top=1 if name in _FRACTIONS else None)
-    for point in curve:
-        _check(path, "curve: epsilon", point.get("epsilon"))
-        _check(path, "curve: top_1", point.get("top_1"), top=1)
     shown = _in_percent({**figures, **_of_curve(curve)})
     num_images = figures.pop("num_images", report.get("num_images"))
     unknown = tuple(n for n in figures if n not in (*HEADINGS, "loss"))
@@ -201,20 +211,27 @@ def _of_benchmark(path, report):
     )
 
 
+def _curve(path, points):
+    for point in points:
+        _mapping(path, "curve", point)
+        _check(path, "curve: epsilon", point.get("epsilon"))
+        _check(path, "curve: top_1", point.get("top_1"), top=1)
+    return tuple(points)
+
+
 def _of_curve(curve):
     """Returns the points of a curve that have a column, in percent."""
     points = {
-        f"{point['attack']}_{point['epsilon']:g}": 100 * point["top_1"]
+        f"{point.get('attack')}_{point['epsilon']:g}": 100 * point["top_1"]
         for point in curve
     }
     return {name: value for name, value in points.items() if name in HEADINGS}
 
 
 def _corruptions(path, corruptions):
-    for name, values in corruptions.items():
-        _check(
-            path, f"{name}: corruption_error", values.get("corruption_error")
-        )
+    for name, values in _mapping(path, "corruptions", corruptions).items():
+        error = _mapping(path, name, values).get("corruption_error")
+        _check(path, f"{name}: corruption_error", error)
     return corruptions
 
 
@@ -259,7 +276,7 @@ def _model_of_run(path, file, report):
         return run_dir.trained_model_config(os.path.dirname(file) or ".")
     try:
         return config_lib.model_from_dict(values)
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise ValueError(
             f"{path}: its network is not one of this version: {error}"
         ) from error
@@ -300,8 +317,7 @@ def _is_of_imagenet(model):
 def _nothing_known(path, names):
     return ValueError(
         f"{path}: no figure that is known, but "
-        f"{', '.join(map(str, names)) or 'nothing'}. Known are "
-        f"{', '.join(HEADINGS)}."
+        f"{first_names(list(names))}. Known are {', '.join(HEADINGS)}."
     )
 
 
@@ -311,6 +327,14 @@ def _in_percent(figures):
         for name in HEADINGS
         if name in figures
     }
+
+
+def _mapping(path, name, value):
+    if not isinstance(value, dict):
+        raise ValueError(
+            f"{path}: `{name}` must hold JSON objects. Received: {value!r}."
+        )
+    return value
 
 
 def _check(path, name, value, *, top=None):

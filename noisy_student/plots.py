@@ -27,6 +27,7 @@ from noisy_student import (
     corrected_images,
     figure_series,
     measured,
+    published,
 )
 
 FIGURES = ("2", "3", "4", "mce")
@@ -37,8 +38,9 @@ _TITLES = {
     "mce": "Error by corruption",
 }
 _ABOUT = {
-    "2": "ImageNet top-1 over the number of parameters. Teachers of the "
-    "published students are L2.",
+    "2": "Top-1 over the number of parameters. The published students are the "
+    "released ones, whose teacher is L2; in the paper's figure teachers are of "
+    "the students' size.",
     "3": "In bold what the student says, which is right; below what the "
     "baseline says.",
     "4": "Top-1 on images that an attack moved by at most epsilon of 255.",
@@ -206,7 +208,15 @@ def _over_epsilon(config):
         for one in series
     ]
     head = ("top-1 % at epsilon", *(f"{epsilon:g}" for epsilon in epsilons))
-    return [_chart(config, draw_chart), html_page.table(head, rows)]
+    known = ", ".join(
+        f"{row.name} {row.figures['pgd_16'].percent} %"
+        for row in published.ADVERSARIAL
+    )
+    return [
+        _chart(config, draw_chart),
+        html_page.table(head, rows),
+        _note(f"Published, at 800 pixels, PGD with epsilon 16: {known}."),
+    ]
 
 
 def _at(series, position):
@@ -260,7 +270,10 @@ def _corrected(config):
         return [_note("The student corrects no image."), *sections]
     _chart(config, lambda _, theme: _draw_sheet(found.examples, theme))
     return [
-        _note(_ABOUT[config.figure]),
+        _note(
+            f"{_ABOUT[config.figure]} Shown are {len(found.examples)} of "
+            f"{found.counts['student']:,}, those that it is most sure of first."
+        ),
         html_page.tiles(map(_tile, found.examples)),
         *sections,
     ]

@@ -36,6 +36,13 @@ def test_thumbnails_are_square_and_small(shard):
     assert images[shard, 0].mode == "RGB"
 
 
+def test_thumbnails_may_be_larger():
+    image = (png((300, 200)), "key")
+    assert thumbnails.pick([image], {0}, size=150)[0].size == (150, 150)
+    whole = thumbnails.pick([image], {0}, whole=True, size=150)
+    assert whole[0].size == (150, 100)
+
+
 def test_what_cannot_be_decoded_is_missing(shard):
     assert set(thumbnails.read([(shard, 1), (shard, 2)])) == {(shard, 2)}
 

@@ -361,12 +361,18 @@ def test_what_is_no_report_is_refused_by_name(tmp_path):
     assert refused("{").startswith("is not valid JSON")
     assert refused("[]") == "no report, which is a JSON object."
     assert "must be one of evaluation" in refused('{"kind": "imagenet_x"}')
+    assert refused('{"rounds": [5]}').startswith(
+        "no figure that is known, but rounds."
+    )
+    assert refused('{"model": "b0", "eval/top_1": 0.5}').startswith(
+        "its network is not one of this version:"
+    )
     assert refused('{"steps": 5}').startswith(
         "no figure that is known, but steps. Known are top_1,"
     )
     for changes, message in (
         ({"figures": {"speed": 1}}, "no figure that is known, but speed."),
-        ({"figures": {}}, "no figure that is known, but nothing."),
+        ({"figures": {}}, "no figure that is known, but none."),
         (
             {"figures": {"top_1": 75}},
             "`top_1` must be in 0..1. Received: 75.",
@@ -378,6 +384,16 @@ def test_what_is_no_report_is_refused_by_name(tmp_path):
         (
             {"stored_size": 224},
             "`stored_size` must be [height, width]. Received: 224.",
+        ),
+        ({"figures": [1]}, "`figures` must hold JSON objects. Received: [1]."),
+        ({"curve": [5]}, "`curve` must hold JSON objects. Received: 5."),
+        (
+            {"curve": [{"attack": "pgd", "epsilon": None}]},
+            "`curve: epsilon` must be a finite number. Received: None.",
+        ),
+        (
+            {"corruptions": {"fog": {}}},
+            "`fog: corruption_error` must be a finite number.",
         ),
         (
             {"model_name": None},

@@ -65,6 +65,8 @@ def test_the_two_released_l2_must_be_told_apart(released):
     l2 = released("efficientnet-l2")
     with pytest.raises(ValueError, match="--model_name=efficientnet-l2_475"):
         models.resolve(l2)
+    with pytest.raises(ValueError, match="at 475 as --other=efficientnet-l2_"):
+        models.resolve(l2, name_flag="other")
     for name, size in (("efficientnet-l2", 800), ("efficientnet-l2_475", 475)):
         assert models.resolve(l2, model_name=name).image_size == size
 
