@@ -57,7 +57,9 @@ _CIFAR10 = {
     "task_name": "cifar10",
     "dropout_rate": 0.2,
     "stochastic_depth_rate": 0.2,
-    "train_batch_size": 50,
+    "train_batch_size": 25,
+    "base_learning_rate": 0.1,
+    "weight_decay": 1e-5,
     "warmup_epochs": 5.0,
     "iterations_per_loop": 100,
     "save_checkpoints_steps": 500,
@@ -65,7 +67,7 @@ _CIFAR10 = {
 }
 _CIFAR10_STUDENT = {
     **_CIFAR10,
-    "train_steps": 1200,
+    "train_steps": 3000,
     "unlabel_ratio": 3.0,
     "teacher_softmax_temp": 1.0,
 }
@@ -185,23 +187,23 @@ PRESETS = {
         "unlabel_ratio": 5.0,
         "teacher_softmax_temp": 1.0,
     },
-    "cifar10/teacher": {**_CIFAR10, "train_steps": 3000},
+    "cifar10/teacher": {**_CIFAR10, "train_steps": 5000},
     "cifar10/student": _CIFAR10_STUDENT,
     # On pseudo-labeled images, but for the one labeled image of each batch that
     # training needs; an epoch has as many steps as labeled images.
     "cifar10/pretrained": {
         **_CIFAR10_STUDENT,
         "train_batch_size": 1,
-        "unlabel_ratio": 199.0,
+        "unlabel_ratio": 99.0,
         "loss_normalization": "all",
-        "base_learning_rate": 50 * 0.03,
-        "final_base_lr": 50 * 0.001,
-        "warmup_epochs": 0.1,
+        "base_learning_rate": 25 * 0.1,
+        "final_base_lr": 25 * 0.001,
+        "warmup_epochs": 0.2,
     },
     "cifar10/finetuned": {
         **_CIFAR10,
-        "train_steps": 500,
-        "base_learning_rate": 0.005,
+        "train_steps": 1000,
+        "base_learning_rate": 0.02,
         "warmup_epochs": 1.0,
     },
     "cifar10/fixres": {

@@ -59,7 +59,7 @@ class Arm:
     start: Optional[str] = None
     mode: str = TRAIN
     data: str = "all_classes"
-    num_seeds: int = 3
+    num_seeds: int = 2
     findings: tuple = ()
 
     @property

@@ -80,6 +80,21 @@ _ARMS = (
             ),
         ),
     ),
+    Arm(
+        name="longer_baseline",
+        about="the baseline with as many images seen as the student",
+        preset=_TEACHER,
+        flags={"train_steps": 12000},
+        findings=(
+            Finding(
+                "A baseline that sees as many images is worse than the "
+                "student.",
+                "no table: a control",
+                LOWER,
+                "noisy_student",
+            ),
+        ),
+    ),
     # Table 6: is noise the reason?
     Arm(
         name="without_augmentation",
@@ -87,6 +102,7 @@ _ARMS = (
         preset=_STUDENT,
         flags={"unl_remove_aug": True},
         teacher="teacher",
+        num_seeds=3,
         findings=(
             Finding(
                 "Without augmentation of unlabeled images it is worse.",
@@ -106,6 +122,7 @@ _ARMS = (
             "unl_stochastic_depth": False,
         },
         teacher="teacher",
+        num_seeds=3,
         findings=(
             Finding(
                 "Without any noise on unlabeled images it is worse.",
@@ -122,6 +139,7 @@ _ARMS = (
         flags={"noise_teacher": True},
         teacher="teacher",
         online=True,
+        num_seeds=3,
         findings=(
             Finding(
                 "A noised teacher makes a worse student.",
@@ -137,6 +155,7 @@ _ARMS = (
         about="the student teaches the next one",
         preset=_STUDENT,
         teacher="noisy_student",
+        num_seeds=3,
         findings=(
             Finding(
                 "A second round is better than the first.",
