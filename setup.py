@@ -26,6 +26,9 @@ CORE = [
 ]
 BEAM = "apache-beam>=2.69,<2.78"
 MATPLOTLIB = "matplotlib>=3.7,<4"
+# Pairs with the NumPy of each stack.
+OLD_OPENCV = "opencv-python-headless>=4.8,<4.12" + OLD
+NEW_OPENCV = "opencv-python-headless>=4.10,<5" + NEW
 QUICKSTART = ["scikit-learn>=1.3,<2", MATPLOTLIB]
 EXTRAS = {
     "quickstart": QUICKSTART,
@@ -33,10 +36,12 @@ EXTRAS = {
     "svhn": ["scipy>=1.10,<2"],
     "beam": [BEAM],
     "dataflow": ["apache-beam[gcp]>=2.69,<2.78"],
+    "video": [OLD_OPENCV, NEW_OPENCV],
     "tpu": ["google-api-python-client>=2.100,<3", "oauth2client>=4.1.3,<5"],
     "dev": [
         *QUICKSTART,
         BEAM + OLD,
+        OLD_OPENCV,
         "pytest>=7.4,<10",
         "pytest-xdist>=3.5,<4",
         "ruff>=0.17,<0.18",

@@ -1,8 +1,9 @@
-"""Whether labelling wastes anything: its speed against its parts.
+"""Whether labelling and evaluation waste anything: speed against the parts.
 
 In one process, by turns: the processor time of decoding an image in memory and
-of the forward pass, and the speed of labelling shards from disk to disk. Two
-processor cores. Needs a checkout: `python -m benchmarks.predict --help`.
+of the forward pass, and the speed of labelling shards from disk to disk and of
+evaluating them. Two processor cores. Needs a checkout:
+`python -m benchmarks.predict --help`.
 """
 
 import os
@@ -58,7 +59,13 @@ def main(flag_values):
             image_size=flag_values.image_size,
         )
         times = turns.by_turns(
-            [parts.decode, parts.forward, parts.label, parts.label_cached],
+            [
+                parts.decode,
+                parts.forward,
+                parts.label,
+                parts.label_cached,
+                parts.evaluate,
+            ],
             flag_values.runs,
         )
     print(describe(times, flag_values.images))
@@ -68,11 +75,11 @@ def describe(times, num_images):
     """Returns the figures as text.
 
     Args:
-        times: float [runs, 4, 3] of what the methods of `Parts` return.
+        times: float [runs, 5, 3] of what the methods of `Parts` return.
         num_images: Images of a turn.
     """
     decode, forward = times[:, 0, 1], times[:, 1, 1]
-    labelling = times[:, 2, 0]
+    labelling, evaluation = times[:, 2, 0], times[:, 4, 0]
     parts = decode / _CORES + times[:, 1, 0]
     lines = [
         f"decoding, CPU ms/image:   {_spread(1e3 * decode / num_images)}",
@@ -90,6 +97,9 @@ def describe(times, num_images):
         f"{_spread(times[:, 2, 1] / (decode + forward))}",
         f"of the step, waiting for cached pixels: "
         f"{_spread(100 * times[:, 3, 2] / times[:, 3, 0])} %",
+        f"evaluation, images/s:     {_spread(num_images / evaluation)}",
+        f"(decoding, CPU / {_CORES} cores + forward, seconds) / evaluation: "
+        f"{_spread(parts / evaluation)}",
     ]
     return "\n".join(lines)
 
@@ -100,7 +110,7 @@ def _spread(values):
 
 
 class Parts:
-    """What labelling does, alone and together.
+    """What labelling and evaluation do, alone and together.
 
     Each method returns (seconds, seconds of processor time, seconds of waiting
     for images).
@@ -117,7 +127,13 @@ class Parts:
         import tensorflow as tf
 
         import efficientnet
-        from noisy_student import config, predict, preprocessing
+        from noisy_student import (
+            config,
+            evaluate,
+            predict,
+            preprocessing,
+            steps_ahead,
+        )
 
         self._tf = tf
         self._folder = folder
@@ -136,8 +152,10 @@ class Parts:
         network = efficientnet.build_model(
             "efficientnet-b0", num_classes=_NUM_CLASSES
         )
+        self._network = network
+        self._count = evaluate.counter(network)
         self._forward = predict.make_forward(network, self._strategy)
-        self._threads = predict.concurrent_steps(self._strategy)
+        self._threads = steps_ahead.num_threads(self._strategy)
         self._pixels = tf.stack(
             [self._view(tf.constant(jpeg)) for jpeg in jpegs[:batch_size]]
         )
@@ -184,6 +202,27 @@ class Parts:
 
         return _timed(lambda: self._label(view))
 
+    def evaluate(self):
+        """Evaluates the shards."""
+        from noisy_student import evaluate, labeled_images
+
+        def evaluate_all():
+            source = labeled_images.open_source(
+                self._folder, split="train", num_classes=_NUM_CLASSES
+            )
+            evaluate.evaluate_source(
+                self._network,
+                self._model_config,
+                source,
+                strategy=self._strategy,
+                batch_size=self._batch_size,
+                view=self._view,
+                count=self._count,
+            )
+            return 0.0
+
+        return _timed(evaluate_all)
+
     def _stream(self, view):
         from data_prep import records
         from noisy_student import labelling_stream
@@ -224,19 +263,22 @@ class Parts:
 
 
 def write_shards(jpegs, folder, num_images):
-    """Writes unlabeled shards of repeated images; returns their paths."""
+    """Writes labeled shards of repeated images; returns their paths."""
     from data_prep import records
 
     num_shards = -(-num_images // _IMAGES_PER_SHARD)
     writer = records.ShardedWriter(
-        folder, "train", num_shards, kind="unlabeled", config={}
+        folder, "train", num_shards, kind="labeled", config={}
     )
     for index in range(num_shards):
         with writer.open_shard(index) as shard:
             for number in range(index, num_images, num_shards):
                 image_bytes = jpegs[number % len(jpegs)]
-                example = records.unlabeled_example(image_bytes, f"{number}")
-                shard.write(example)
+                label = number % _NUM_CLASSES + 1
+                example = records.labeled_example(
+                    image_bytes, label, f"{number}"
+                )
+                shard.write(example, label)
     writer.finish()
     return records.list_shards(folder, "train")
 

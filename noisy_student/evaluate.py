@@ -5,16 +5,21 @@ import dataclasses
 import numpy as np
 import tensorflow as tf
 
-from noisy_student import input_pipeline, labeled_images, preprocessing
+from noisy_student import (
+    input_pipeline,
+    labeled_images,
+    preprocessing,
+    steps_ahead,
+)
 
-_TOP_K = 5
+TOP_K = 5
 
 
 class LabelError(ValueError):
     """A label is none of the model's classes."""
 
 
-def evaluate(model, batches, *, strategy=None):
+def evaluate(model, batches, *, strategy=None, count=None):
     """Measures accuracy, counting each unmasked image exactly once.
 
     Args:
@@ -24,10 +29,14 @@ def evaluate(model, batches, *, strategy=None):
             if `strategy` is given.
         strategy: The `tf.distribute` strategy the model was built under;
             None runs on one replica.
+        count: What `counter` returned for them, where several sets of images
+            are measured, or something else than accuracy; None makes one.
 
     Returns:
-        `top_1` and `top_5` (fractions; top_5 only with more than five
-        classes), `loss` (mean cross entropy) and `num_images`.
+        The means of what is measured, floats or float64 arrays, and
+        `num_images`. Without `count` that is `top_1` and `top_5` (fractions;
+        top_5 only with more than five classes) and `loss` (mean cross
+        entropy).
 
     Raises:
         LabelError: If a label is not below the number of classes.
@@ -35,25 +44,15 @@ def evaluate(model, batches, *, strategy=None):
             scaled to [0, 1] (`preprocessing.check_pixel_range`).
     """
     strategy = strategy or tf.distribute.get_strategy()
-
-    def count(batch):
-        return _counts(model(batch["images"], training=False), batch)
-
-    @tf.function(autograph=False)
-    def count_all(batch):
-        per_replica = strategy.run(count, args=(batch,))
-        return {
-            name: strategy.reduce(tf.distribute.ReduceOp.SUM, value, axis=None)
-            for name, value in per_replica.items()
-        }
-
+    count = count or counter(model, strategy=strategy)
     totals = {}
-    for batch in batches:
-        if not totals:
-            parts = strategy.experimental_local_results(batch["images"])
-            preprocessing.check_pixel_range(np.concatenate(parts))
-        for name, value in count_all(batch).items():
-            totals[name] = totals.get(name, 0.0) + float(value)
+    # Replicas take part in each other's sums in one order.
+    alone = strategy.num_replicas_in_sync == 1
+    threads = steps_ahead.num_threads(strategy) if alone else 1
+    ahead = steps_ahead.StepsAhead(count, threads)
+    for _, sums in ahead.run(_with_checked_pixels(batches, strategy)):
+        for name, value in sums.items():
+            totals[name] = totals.get(name, 0.0) + value.numpy().astype(float)
         if totals["bad_labels"]:
             raise LabelError("A label is none of the model's classes.")
     totals.pop("bad_labels", None)
@@ -63,6 +62,49 @@ def evaluate(model, batches, *, strategy=None):
     figures = {name: total / num_images for name, total in totals.items()}
     figures["num_images"] = int(num_images)
     return figures
+
+
+def _with_checked_pixels(batches, strategy):
+    """Yields pairs of None and each batch; checks the pixels of the first."""
+    for number, batch in enumerate(batches):
+        if number == 0:
+            parts = strategy.experimental_local_results(batch["images"])
+            preprocessing.check_pixel_range(np.concatenate(parts))
+        yield None, batch
+
+
+def counter(model, *, strategy=None, measure=None):
+    """Returns a compiled function that measures batches, for `evaluate`.
+
+    Args:
+        model: As in `evaluate`.
+        strategy: As in `evaluate`.
+        measure: Function of logits (float32 [b, classes]) and the batch, with
+            labels in range, that returns a dict of float32 [b, ...], what each
+            image counts; None is `accuracy` of the batch's labels.
+
+    Returns:
+        batch -> dict of the sums over its unmasked images, with `num_images`
+        and `bad_labels`.
+    """
+    strategy = strategy or tf.distribute.get_strategy()
+    measure = measure or (
+        lambda logits, batch: accuracy(logits, batch["labels"])
+    )
+
+    def count(batch):
+        logits = tf.cast(model(batch["images"], training=False), tf.float32)
+        return _sums(logits, batch, measure)
+
+    @tf.function(autograph=False)
+    def count_all(batch):
+        per_replica = strategy.run(count, args=(batch,))
+        return {
+            name: strategy.reduce(tf.distribute.ReduceOp.SUM, value, axis=None)
+            for name, value in per_replica.items()
+        }
+
+    return count_all
 
 
 def evaluate_split(model, model_config, data, *, strategy, batch_size):
@@ -115,10 +157,19 @@ def open_split(model_config, data, *, class_names=None):
         class_names=class_names,
     )
     source.check()
-    return _first_images(source, data.num_eval_images)
+    return first_images(source, data.num_eval_images)
 
 
-def _first_images(source, count):
+def first_images(source, count):
+    """Returns the first images of a `labeled_images.LabeledImages`.
+
+    Args:
+        source: `labeled_images.LabeledImages`.
+        count: How many; None takes all.
+
+    Raises:
+        ValueError: If there are not so many.
+    """
     if count is None:
         return source
     if count > source.num_images:
@@ -131,9 +182,34 @@ def _first_images(source, count):
     )
 
 
-def evaluate_source(model, model_config, source, *, strategy, batch_size):
-    """Evaluates a model on what `open_split` opened, as `evaluate_split`."""
-    view = preprocessing.eval_view(model_config)
+def evaluate_source(
+    model,
+    model_config,
+    source,
+    *,
+    strategy,
+    batch_size,
+    view=None,
+    count=None,
+):
+    """Evaluates a model on a `labeled_images.LabeledImages`.
+
+    Args:
+        model: As in `evaluate_split`.
+        model_config: As in `evaluate_split`.
+        source: What `open_split` opened.
+        strategy: As in `evaluate_split`.
+        batch_size: As in `evaluate_split`.
+        view: image_bytes -> pixels; None is `preprocessing.eval_view`.
+        count: As in `evaluate`.
+
+    Returns:
+        What `evaluate` returns.
+
+    Raises:
+        ValueError: As `evaluate_split`.
+    """
+    view = view or preprocessing.eval_view(model_config)
     batches = input_pipeline.distribute_elements(
         strategy,
         source.elements,
@@ -143,30 +219,44 @@ def evaluate_source(model, model_config, source, *, strategy, batch_size):
         batch_size=batch_size,
     )
     try:
-        return evaluate(model, batches, strategy=strategy)
+        return evaluate(model, batches, strategy=strategy, count=count)
     except (LabelError, tf.errors.InvalidArgumentError):
         source.explain_failure(view, model_config.num_classes)
         raise
 
 
-def _counts(logits, batch):
-    logits = tf.cast(logits, tf.float32)
-    mask, classes = batch["mask"], logits.shape[-1]
-    labels = tf.clip_by_value(batch["labels"], 0, classes - 1)
+def accuracy(logits, labels):
+    """Measures what `evaluate` does by default: top-1, top-5 and loss.
+
+    Args:
+        logits: float32 [b, classes].
+        labels: int64 [b], in [0, classes).
+
+    Returns:
+        dict of float32 [b].
+    """
     hits = tf.equal(tf.argmax(logits, axis=-1), labels)
     losses = tf.nn.sparse_softmax_cross_entropy_with_logits(
         labels=labels, logits=logits
     )
-    # The cross entropy of a label out of range is an error or NaN, depending
-    # on the device.
-    bad = tf.cast(tf.not_equal(labels, batch["labels"]), tf.float32)
-    counts = {
+    values = {"top_1": tf.cast(hits, tf.float32), "loss": losses}
+    if logits.shape[-1] > TOP_K:
+        in_top = tf.math.in_top_k(labels, logits, TOP_K)
+        values["top_5"] = tf.cast(in_top, tf.float32)
+    return values
+
+
+def _sums(logits, batch, measure):
+    mask, labels = batch["mask"], batch["labels"]
+    # What is made of a label out of range depends on the device.
+    in_range = tf.clip_by_value(labels, 0, logits.shape[-1] - 1)
+    is_bad = tf.not_equal(labels, in_range)
+    is_bad = tf.reduce_any(tf.reshape(is_bad, [tf.size(mask), -1]), axis=1)
+    sums = {
         "num_images": tf.reduce_sum(mask),
-        "bad_labels": tf.reduce_sum(mask * bad),
-        "top_1": tf.reduce_sum(mask * tf.cast(hits, tf.float32)),
-        "loss": tf.reduce_sum(mask * losses),
+        "bad_labels": tf.reduce_sum(mask * tf.cast(is_bad, tf.float32)),
     }
-    if classes > _TOP_K:
-        in_top = tf.math.in_top_k(labels, logits, _TOP_K)
-        counts["top_5"] = tf.reduce_sum(mask * tf.cast(in_top, tf.float32))
-    return counts
+    batch = {**batch, "labels": in_range}
+    for name, values in measure(logits, batch).items():
+        sums[name] = tf.tensordot(mask, values, axes=1)
+    return sums

@@ -66,7 +66,7 @@ def define_training_flags(flag_values):
     _define_noise_flags(flag_values)
     flag_declarations_step.define_step_flags(flag_values)
     _define_pseudo_label_flags(flag_values)
-    _define_hardware_flags(flag_values)
+    define_hardware_flags(flag_values)
 
 
 def _define_schedule_flags(flag_values):
@@ -343,7 +343,8 @@ def _define_evaluation_flags(flag_values):
     )
 
 
-def _define_hardware_flags(flag_values):
+def define_hardware_flags(flag_values):
+    """Declares where networks compute."""
     group = command_line.FlagGroup("Hardware", flag_values)
     group.integer(
         "eval_batch_size",

@@ -224,7 +224,7 @@ def _open_folder(origin, directory, num_classes, names):
     )
     if not images:
         raise FileNotFoundError(f"{origin}: no image in its class folders.")
-    return _from_paths(
+    return from_paths(
         origin,
         [image.path for image in images],
         [image.label - 1 for image in images],
@@ -291,7 +291,7 @@ def _open_list(origin, path, num_classes):
         labels[image] = label
     if not labels:
         raise ValueError(f"{origin}: this list of images is empty.")
-    return _from_paths(
+    return from_paths(
         origin, list(labels), list(labels.values()), num_classes=None
     )
 
@@ -319,8 +319,15 @@ def _parse_line(where, line, num_classes):
     return name, position
 
 
-def _from_paths(origin, paths, labels, num_classes):
-    """Returns the `LabeledImages` of image files."""
+def from_paths(origin, paths, labels, num_classes):
+    """Returns the `LabeledImages` of image files.
+
+    Args:
+        origin: Where they come from, as messages say it.
+        paths: Their paths, in order.
+        labels: int [images] or [images, labels of each], 0-based.
+        num_classes: As in `LabeledImages`.
+    """
 
     def check():
         _refuse(origin, image_encoding.find_unreadable(paths), len(paths))
@@ -369,9 +376,9 @@ def _problem(images, view, num_classes):
     """Returns why the next image cannot be evaluated, None if it can."""
     try:
         image = next(images)
-        label = int(image["label"])
-        if not 0 <= label < num_classes:
-            return f"label {label}, not in 0..{num_classes - 1}"
+        for label in np.ravel(image["label"]):
+            if not 0 <= label < num_classes:
+                return f"label {label}, not in 0..{num_classes - 1}"
         view(image["image_bytes"])
     except tf.errors.OpError as error:
         return first_cause(error)

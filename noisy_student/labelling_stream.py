@@ -6,8 +6,6 @@ last bits of a network's output may depend on that place: a restart that labels
 some shards only gives the same bytes.
 """
 
-import collections
-import concurrent.futures
 import dataclasses
 import time
 from typing import Callable, NamedTuple
@@ -16,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from data_prep import cores, records, shards, tf_data
-from noisy_student import labeled_images
+from noisy_student import labeled_images, steps_ahead
 
 _READ_BYTES = 1 << 23
 _READ_AHEAD_IMAGES = 64
@@ -203,22 +201,20 @@ class ImageStream:
             waiting.computed = time.perf_counter()
             return outputs
 
-        started = collections.deque()
+        ahead = steps_ahead.StepsAhead(step, threads)
+        for batch, outputs in ahead.run(self._batches(waiting, ahead)):
+            yield from _unpack(batch, outputs)
+
+    def _batches(self, waiting, ahead):
+        """Yields each batch's columns but `images`, and these."""
         batches = iter(self.dataset())
         shard = self.parts[0].shard
-        with concurrent.futures.ThreadPoolExecutor(threads) as pool:
-            while batch := self._next(batches, waiting, started, shard):
-                shard = int(batch["shard"][-1])
-                if np.all(batch["shard"] < 0):
-                    continue
-                outputs = pool.submit(step, batch.pop("images"))
-                started.append((batch, outputs))
-                if len(started) > threads:
-                    yield from _unpack(*started.popleft())
-            while started:
-                yield from _unpack(*started.popleft())
+        while batch := self._next(batches, waiting, ahead, shard):
+            shard = int(batch["shard"][-1])
+            if np.any(batch["shard"] >= 0):
+                yield batch, batch.pop("images")
 
-    def _next(self, batches, waiting, started, shard):
+    def _next(self, batches, waiting, ahead, shard):
         began = time.perf_counter()
         try:
             return next(batches, None)
@@ -227,7 +223,7 @@ class ImageStream:
             raise
         finally:
             waiting.steps += 1
-            if all(outputs.done() for _, outputs in started):
+            if ahead.is_idle:
                 idle = max(began, waiting.computed)
                 waiting.seconds += time.perf_counter() - idle
 
@@ -263,7 +259,7 @@ def _padding():
 
 def _unpack(batch, outputs):
     """Yields the rows of a batch that are no padding."""
-    probs = np.concatenate([output.numpy() for output in outputs.result()])
+    probs = np.concatenate([output.numpy() for output in outputs])
     columns = (
         batch[name].numpy().tolist()
         for name in ("shard", "index", "key", "serialized")

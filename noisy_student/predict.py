@@ -32,6 +32,7 @@ from noisy_student import (
     labelling_stream,
     models,
     preprocessing,
+    steps_ahead,
     workers,
 )
 from noisy_student import config as config_lib
@@ -251,7 +252,7 @@ class Labeller:
         self._config = config
         self._batch_size = local_batch_size(strategy, config.batch_size)
         self._forward = make_forward(teacher, strategy)
-        self._threads = concurrent_steps(strategy)
+        self._threads = steps_ahead.num_threads(strategy)
 
     def write(self, writer, parts, meter):
         """Labels shards in one stream of images, and writes them.
@@ -295,20 +296,6 @@ def local_batch_size(strategy, batch_size):
     """
     replicas = strategy.num_replicas_in_sync
     return -(-batch_size // replicas) * (replicas // workers.count(strategy))
-
-
-def concurrent_steps(strategy):
-    """Returns how many threads should start steps of `make_forward`.
-
-    A processor computes a step before the call returns, and leaves a tenth of
-    two cores idle; other devices queue steps.
-
-    Args:
-        strategy: `tf.distribute` strategy.
-    """
-    if isinstance(strategy, tf.distribute.TPUStrategy):
-        return 1
-    return 1 if tf.config.list_logical_devices("GPU") else 2
 
 
 def make_forward(teacher, strategy):

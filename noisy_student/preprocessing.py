@@ -50,7 +50,7 @@ def preprocess_for_eval(
         return tf.stack([top, left, side, side])
 
     crop = decoding.decode_crop(image_bytes, choose_window, fused_decode)
-    return _resize(crop, image_size)
+    return resize(crop, image_size)
 
 
 def center_crop_window(shape, image_size, *, crop_padding=CROP_PADDING):
@@ -159,7 +159,7 @@ def preprocess_for_train(
         ),
         fused_decode,
     )
-    image = _resize(crop, image_size)
+    image = resize(crop, image_size)
     if augment is not None:
         # Mirroring commutes with this, and then moves a quarter of the bytes.
         image = _to_uint8(image)
@@ -335,7 +335,15 @@ def _random_window(shape, image_size, seed, *, crop_padding):
     )
 
 
-def _resize(image, image_size):
+def resize(image, image_size):
+    """Returns the bicubic of an image, float32 [image_size, image_size, 3].
+
+    It overshoots: values may lie slightly outside [0, 255].
+
+    Args:
+        image: uint8 or float32 [height, width, 3].
+        image_size: Height and width of the result in pixels.
+    """
     # The raw op is TF 1's `resize_bicubic`; `tf.image.resize` samples
     # elsewhere and antialiases.
     resized = tf.raw_ops.ResizeBicubic(
@@ -349,7 +357,7 @@ def _resize(image, image_size):
 
 def _enlarge(image, size, image_size):
     """Returns an image of `size` at `image_size`: itself, or its bicubic."""
-    return image if size == image_size else _resize(image, image_size)
+    return image if size == image_size else resize(image, image_size)
 
 
 def _to_uint8(image):

@@ -119,9 +119,11 @@ def test_a_step_is_printed_with_its_ratio(capsys):
     )
 
 
-def test_labelling_is_compared_with_its_parts():
+def test_labelling_and_evaluation_are_compared_with_their_parts():
     # Ten images: 0.1 s of decoding, 0.9 s of computing, 0.5 s on two cores.
     turn = [[0.1, 0.1, 0], [0.5, 0.9, 0], [0.625, 1.25, 0], [0.5, 1.0, 0.01]]
+    # Evaluating them takes 0.55 s, as the parts do on two cores.
+    turn.append([0.55, 1.0, 0])
     lines = predict_benchmark.describe(np.array([turn, turn]), 10).splitlines()
     assert [line.split(":")[-1].split()[0] for line in lines] == [
         "10",
@@ -133,6 +135,8 @@ def test_labelling_is_compared_with_its_parts():
         "0.88",
         "1.25",
         "2",
+        "18.18",
+        "1",
     ]
 
 

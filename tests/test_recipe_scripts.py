@@ -85,6 +85,19 @@ CALLS = {
         f"--checkpoint=runs/b7 {_LABELED}",
         "--checkpoint=b0.tar.gz --label_data_dir=tfds:imagenet2012",
     ],
+    **{
+        f"robustness/{name}.sh": [
+            f"--checkpoint=l2.tar.gz --label_data_dir={data} --output_dir=out"
+            " -- --model_name=efficientnet-l2"
+            for data in sources
+        ]
+        for name, sources in {
+            "imagenet_a": ("imagenet-a", "tfds:imagenet_a"),
+            "imagenet_c": ("imagenet-c", "tfds:imagenet2012_corrupted"),
+            "imagenet_p": ("imagenet-p",),
+            "adversarial": ("imagenet/val",),
+        }.items()
+    },
     "svhn/whole_chain.sh": [
         f"--raw_dir=raw {extra}"
         for extra in ("", "--online", "--smoke", "--teacher=ckpt/model.ckpt")

@@ -35,6 +35,7 @@ ALLOWED = {
         "absl",
         "apache_beam",
         "autoaugment",
+        "cv2",
         "data_prep",
         "efficientnet",
         "numpy",

@@ -1,0 +1,1 @@
+"""The robustness benchmarks of the paper, each a command of its own."""

@@ -1,0 +1,134 @@
+"""The sets of ImageNet-C: where they lie, and whether all of them are there."""
+
+import os
+
+from data_prep import class_names, files, shards
+from efficientnet.messages import first_names
+from noisy_student import run_dir
+from noisy_student.robustness import layout
+
+TFDS = "tfds:"
+# The released archives, and what is in each.
+_GROUPS = {
+    "noise": ("gaussian_noise", "shot_noise", "impulse_noise"),
+    "blur": ("defocus_blur", "glass_blur", "motion_blur", "zoom_blur"),
+    "weather": ("snow", "frost", "fog", "brightness"),
+    "digital": (
+        "contrast",
+        "elastic_transform",
+        "pixelate",
+        "jpeg_compression",
+    ),
+    "extra": ("speckle_noise", "gaussian_blur", "spatter", "saturate"),
+}
+
+
+def locate(directory, corruption, severity):
+    """Returns where the images of a corruption at a severity are.
+
+    Args:
+        directory: The value of `--label_data_dir`.
+        corruption: Its name.
+        severity: 1 to 5.
+    """
+    if directory.startswith(TFDS):
+        return f"{directory}/{corruption}_{severity}"
+    return os.path.join(
+        layout.folder_of(directory, corruption, _GROUPS), str(severity)
+    )
+
+
+def check(directory, corruptions, severities, num_classes):
+    """Checks that folders hold every severity of corruptions, and no other.
+
+    Reads names of folders, no image. What lies beside the corruptions is
+    told by a warning.
+
+    Args:
+        directory: The value of `--label_data_dir`.
+        corruptions: Names of those that are needed.
+        severities: Those of each.
+        num_classes: Number of class folders that each must have.
+
+    Raises:
+        FileNotFoundError: If there is no such directory.
+        ValueError: If severities or class folders are missing or too many;
+            names them.
+    """
+    if directory.startswith(TFDS):
+        return
+    layout.check_root(directory, _GROUPS)
+    problems, names = [], None
+    for corruption in corruptions:
+        folder = layout.folder_of(directory, corruption, _GROUPS)
+        problem = _compare(
+            folder,
+            layout.sub_folders(folder),
+            set(map(str, severities)),
+            "severities",
+        )
+        if problem:
+            problems.append(problem)
+            continue
+        for severity in severities:
+            place = os.path.join(folder, str(severity))
+            found = layout.sub_folders(place)
+            if any(map(shards.parse_name, files.list_names(place))):
+                continue
+            if names is None:
+                names = _expected_names(found, num_classes)
+            problem = _compare(place, found, names, "class folders")
+            if problem:
+                problems.append(problem)
+    if problems:
+        raise ValueError(
+            f"--label_data_dir={directory} is not complete: "
+            f"{first_names(problems)}."
+        )
+
+
+def _expected_names(found, num_classes):
+    """Returns the names that all sets must have, a set."""
+    labels = class_names.imagenet_labels()
+    if num_classes == len(labels) and found & set(labels):
+        return set(labels)
+    if len(found) != num_classes:
+        raise ValueError(
+            f"The network has {num_classes} classes, the images are in "
+            f"{len(found)} class folders: {first_names(sorted(found))}."
+        )
+    return found
+
+
+def _compare(folder, found, wanted, what):
+    """Returns how names in a folder differ from what is wanted, or None."""
+    parts = []
+    for word, names in (("without", wanted - found), ("also", found - wanted)):
+        if names:
+            parts.append(f"{word} {first_names(sorted(names))}")
+    if not parts:
+        return None
+    return f"{folder!r} has {len(found)} {what}, {'; '.join(parts)}"
+
+
+def opener(config, network, place):
+    """Returns a function that opens the images of a place, checked.
+
+    Args:
+        config: `benchmark.BenchmarkConfig`.
+        network: `network.Network`.
+        place: As `labeled_images.open_source` takes it.
+    """
+    from noisy_student import labeled_images
+
+    def open_images():
+        source = labeled_images.open_source(
+            place,
+            split=config.eval_split,
+            num_classes=network.model_config.num_classes,
+            class_names=run_dir.trained_class_names(network.config.checkpoint),
+        )
+        source.check()
+        return source
+
+    return open_images

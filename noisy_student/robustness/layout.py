@@ -1,0 +1,57 @@
+"""How the released folders of ImageNet-C and ImageNet-P lie in each other."""
+
+import os
+
+from absl import logging
+
+from data_prep import files
+from efficientnet.messages import first_names
+
+
+def folder_of(directory, name, groups):
+    """Returns the folder of a corruption or perturbation.
+
+    Args:
+        directory: The value of `--label_data_dir`.
+        name: Such as "gaussian_noise".
+        groups: {archive: names in it}; a folder of the archive's name may
+            stand between.
+    """
+    for group, names in groups.items():
+        folder = os.path.join(directory, group, name)
+        if name in names and files.is_dir(folder):
+            return folder
+    return os.path.join(directory, name)
+
+
+def sub_folders(directory):
+    """Returns the names of the folders in a folder, without hidden ones."""
+    return {
+        name
+        for name in files.list_names(directory)
+        if not name.startswith(".")
+        and files.is_dir(os.path.join(directory, name))
+    }
+
+
+def check_root(directory, groups):
+    """Checks a folder as a whole.
+
+    Args:
+        directory: The value of `--label_data_dir`.
+        groups: As in `folder_of`; other folders are told by a warning.
+
+    Raises:
+        FileNotFoundError: If there is no such folder.
+    """
+    if not files.is_dir(directory):
+        raise FileNotFoundError(
+            f"--label_data_dir={directory}: no such folder."
+        )
+    known = set(groups).union(*groups.values())
+    if others := sorted(sub_folders(directory) - known):
+        logging.warning(
+            "--label_data_dir=%s: ignored, not of this benchmark: %s.",
+            directory,
+            first_names(others),
+        )

@@ -1,0 +1,314 @@
+"""Tests of ImageNet-C: its figures, its folders, its runs."""
+
+import json
+
+import numpy as np
+import pytest
+
+from data_prep import records
+from noisy_student import labeled_images
+from noisy_student.robustness import alexnet, corruption_sets, imagenet_c
+from tests.noisy_student.robustness import images
+
+NUM_CLASSES = 4
+# Of 8 images, as many are wrong.
+WRONG = {"gaussian_noise": (0, 1, 2, 3, 4), "speckle_noise": (1, 1, 1, 1, 1)}
+
+
+def random_errors(seed):
+    rng = np.random.default_rng(seed)
+    names = (*imagenet_c.CORRUPTIONS, *imagenet_c.EXTRA_CORRUPTIONS)
+    return {name: rng.random(5) for name in names}
+
+
+def test_there_are_fifteen_corruptions_and_four_extras():
+    assert len(imagenet_c.CORRUPTIONS) == 15
+    assert len(imagenet_c.EXTRA_CORRUPTIONS) == 4
+
+
+def test_alexnet_scores_one_hundred():
+    errors = {
+        name: [error / 100] * 5
+        for name, error in alexnet.CORRUPTION_ERRORS.items()
+    }
+    clean = alexnet.CLEAN_ERROR / 100
+    assert imagenet_c.mean_corruption_error(errors) == pytest.approx(100)
+    assert imagenet_c.relative_mean_corruption_error(
+        errors, clean
+    ) == pytest.approx(100)
+    # The means of the published table, 1 - 0.211 on average.
+    assert imagenet_c.unnormalised_error(errors) == pytest.approx(
+        sum(alexnet.CORRUPTION_ERRORS.values()) / 15
+    )
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_means_equal_a_count_by_hand(seed):
+    errors, clean = random_errors(seed), 0.2
+    total, relative, plain = 0.0, 0.0, 0.0
+    for name, reference in alexnet.CORRUPTION_ERRORS.items():
+        ours, theirs, ours_added, theirs_added = 0.0, 0.0, 0.0, 0.0
+        for severity in range(5):
+            ours += errors[name][severity]
+            theirs += reference / 100
+            ours_added += errors[name][severity] - clean
+            theirs_added += reference / 100 - 0.4345
+        total += ours / theirs
+        relative += ours_added / theirs_added
+        plain += ours / 5
+    assert imagenet_c.mean_corruption_error(errors) == pytest.approx(
+        100 * total / 15
+    )
+    assert imagenet_c.relative_mean_corruption_error(
+        errors, clean
+    ) == pytest.approx(100 * relative / 15)
+    assert imagenet_c.unnormalised_error(errors) == pytest.approx(
+        100 * plain / 15
+    )
+
+
+def test_extras_do_not_count():
+    errors = random_errors(0)
+    with_extras = imagenet_c.mean_corruption_error(errors)
+    for name in imagenet_c.EXTRA_CORRUPTIONS:
+        del errors[name]
+    assert imagenet_c.mean_corruption_error(errors) == with_extras
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (lambda e: e.pop("fog"), "Missing: fog"),
+        (lambda e: e.update(rain=[0] * 5), "Received: 'rain'"),
+        (lambda e: e.update(fog=[0] * 4), "errors` of fog must be five"),
+        (lambda e: e.update(fog=[50] * 5), "errors` of fog must be five"),
+    ],
+)
+def test_incomplete_errors_are_refused(change, message):
+    errors = random_errors(0)
+    change(errors)
+    with pytest.raises(ValueError, match=message):
+        imagenet_c.mean_corruption_error(errors)
+
+
+def write_set(folder, num_wrong, num_images=8):
+    """Writes a set of class folders of which so many images are wrong."""
+    for number in range(num_images):
+        label = number % NUM_CLASSES
+        shown = (label + (number < num_wrong)) % NUM_CLASSES
+        images.write(
+            folder / str(label) / f"{number}.png",
+            images.grey_of(shown, NUM_CLASSES),
+        )
+
+
+def write_sets(root, group="", wrong=WRONG):
+    for name, counts in wrong.items():
+        for severity, count in enumerate(counts, start=1):
+            write_set(root / group / name / str(severity), count)
+    return root
+
+
+def flags_of(root, checkpoint, output, corruptions=tuple(WRONG)):
+    return {
+        "label_data_dir": root,
+        "checkpoint": checkpoint,
+        "output_dir": output,
+        "corruptions": ",".join(corruptions),
+        "eval_batch_size": 3,
+    }
+
+
+def read_report(output):
+    return json.loads((output / "imagenet_c.json").read_text())
+
+
+@pytest.mark.parametrize("group", ["", "noise"])
+def test_errors_of_every_severity(tmp_path, use, run, group):
+    checkpoint, _ = use(NUM_CLASSES)
+    wrong = {"gaussian_noise": WRONG["gaussian_noise"]}
+    root = write_sets(tmp_path / "c", group, wrong)
+    run(imagenet_c, **flags_of(root, checkpoint, tmp_path / "out", wrong))
+    report = read_report(tmp_path / "out")
+    noise = report["corruptions"]["gaussian_noise"]
+    assert noise["error"] == [0, 1 / 8, 2 / 8, 3 / 8, 4 / 8]
+    assert noise["corruption_error"] == pytest.approx(25 / 0.886428)
+    assert report["figures"] == {"num_images": 8}
+    assert report["kind"] == "imagenet_c"
+    assert (report["image_size"], report["resize"]) == (8, "whole")
+    assert report["stored_size"] == [8, 8]
+
+
+def test_all_fifteen_give_the_means(tmp_path, use, run):
+    checkpoint, _ = use(NUM_CLASSES)
+    wrong = {name: (1, 2, 2, 2, 3) for name in imagenet_c.CORRUPTIONS}
+    root = write_sets(tmp_path / "c", wrong=wrong)
+    write_set(tmp_path / "clean", 1)
+    run(
+        imagenet_c,
+        **flags_of(root, checkpoint, tmp_path / "out", wrong),
+        clean_data_dir=tmp_path / "clean",
+    )
+    figures = read_report(tmp_path / "out")["figures"]
+    errors = {name: [1 / 8, 1 / 4, 1 / 4, 1 / 4, 3 / 8] for name in wrong}
+    assert figures == pytest.approx(
+        {
+            "num_images": 8,
+            "top_1": 0.75,
+            "clean_top_1": 7 / 8,
+            "unnormalised_error": 25.0,
+            "mean_corruption_error": imagenet_c.mean_corruption_error(errors),
+            "relative_mean_corruption_error": (
+                imagenet_c.relative_mean_corruption_error(errors, 1 / 8)
+            ),
+        }
+    )
+
+
+def test_a_run_goes_on_where_it_was_stopped(tmp_path, use, run, monkeypatch):
+    checkpoint, network = use(NUM_CLASSES)
+    root = write_sets(tmp_path / "c")
+    arguments = flags_of(root, checkpoint, tmp_path / "out")
+    open_source, opened = labeled_images.open_source, []
+
+    def stop_at_the_fourth(value, **more):
+        opened.append(value)
+        if len(opened) == 4:
+            raise KeyboardInterrupt
+        return open_source(value, **more)
+
+    monkeypatch.setattr(labeled_images, "open_source", stop_at_the_fourth)
+    with pytest.raises(KeyboardInterrupt):
+        run(imagenet_c, **arguments)
+    # 8 images in batches of 3, the last one padded.
+    assert network.num_seen == 3 * 9
+    run(imagenet_c, **arguments)
+    assert len(opened) == 4 + 7
+    assert network.num_seen == 10 * 9
+    run(imagenet_c, **arguments)
+    assert network.num_seen == 10 * 9
+    noise = read_report(tmp_path / "out")["corruptions"]["gaussian_noise"]
+    assert noise["error"] == [0, 1 / 8, 2 / 8, 3 / 8, 4 / 8]
+
+
+def test_what_is_known_of_another_network_is_not_taken(tmp_path, use, run):
+    checkpoint, _ = use(NUM_CLASSES)
+    root = write_sets(tmp_path / "c", wrong={"fog": (0,) * 5})
+    arguments = flags_of(root, checkpoint, tmp_path / "out", ["fog"])
+    run(imagenet_c, **arguments)
+    with pytest.raises(ValueError, match="`resize`: 'whole' before, 'crop'"):
+        run(imagenet_c, **arguments, resize="crop")
+    (tmp_path / "trained/model.ckpt-1.index").write_bytes(b"other weights")
+    with pytest.raises(ValueError, match="`weights`"):
+        run(imagenet_c, **arguments)
+
+
+def test_shards_stand_for_class_folders(tmp_path, use, run):
+    checkpoint, _ = use(NUM_CLASSES)
+    for severity in range(1, 6):
+        writer = records.ShardedWriter(
+            str(tmp_path / "c/fog" / str(severity)),
+            "validation",
+            1,
+            kind="labeled",
+            config={},
+        )
+        with writer.open_shard(0) as shard:
+            for label in range(NUM_CLASSES):
+                shown = label if label < severity else 0
+                image = images.grey_image(images.grey_of(shown, NUM_CLASSES))
+                shard.write(
+                    records.labeled_example(image, label + 1, str(label)),
+                    label + 1,
+                )
+        writer.finish()
+    arguments = flags_of(tmp_path / "c", checkpoint, tmp_path / "out", ["fog"])
+    run(imagenet_c, **arguments)
+    fog = read_report(tmp_path / "out")["corruptions"]["fog"]
+    assert fog["error"] == [3 / 4, 2 / 4, 1 / 4, 0, 0]
+
+
+def test_places_of_tensorflow_datasets():
+    assert (
+        corruption_sets.locate("tfds:imagenet2012_corrupted", "fog", 3)
+        == "tfds:imagenet2012_corrupted/fog_3"
+    )
+
+
+def remove(path):
+    for inner in sorted(path.rglob("*"), reverse=True):
+        inner.rmdir() if inner.is_dir() else inner.unlink()
+    path.rmdir()
+
+
+@pytest.mark.parametrize(
+    "damage, message",
+    [
+        (lambda fog: remove(fog / "3"), "has 4 severities, without 3"),
+        (lambda fog: (fog / "6").mkdir(), "has 6 severities, also 6"),
+        (lambda fog: remove(fog / "2/1"), "has 3 class folders, without 1"),
+        (lambda fog: (fog / "5/x").mkdir(), "has 5 class folders, also x"),
+        (lambda fog: remove(fog), "without 1, 2, 3, 4, 5"),
+    ],
+)
+def test_incomplete_folders_are_refused_first(
+    tmp_path, use, run, damage, message
+):
+    checkpoint, network = use(NUM_CLASSES)
+    root = write_sets(tmp_path / "c", wrong={"fog": (0,) * 5})
+    damage(root / "fog")
+    with pytest.raises(ValueError, match=message):
+        run(
+            imagenet_c,
+            **flags_of(root, checkpoint, tmp_path / "out", ["fog"]),
+        )
+    assert network.num_seen == 0
+
+
+def test_a_wrong_number_of_classes_is_refused(tmp_path, use, run):
+    checkpoint, _ = use(NUM_CLASSES + 1)
+    root = write_sets(tmp_path / "c", wrong={"fog": (0,) * 5})
+    with pytest.raises(ValueError, match="has 5 classes, .* in 4 class fold"):
+        run(
+            imagenet_c,
+            **flags_of(root, checkpoint, tmp_path / "out", ["fog"]),
+        )
+
+
+def test_a_set_with_fewer_images_is_refused(tmp_path, use, run):
+    checkpoint, _ = use(NUM_CLASSES)
+    root = write_sets(tmp_path / "c", wrong={"fog": (0,) * 5})
+    (root / "fog/4/0/4.png").unlink()
+    with pytest.raises(ValueError, match="fog_1 has 8 images, fog_4 has 7"):
+        run(
+            imagenet_c,
+            **flags_of(root, checkpoint, tmp_path / "out", ["fog"]),
+        )
+
+
+def test_other_folders_are_told(tmp_path, use, run, warned):
+    checkpoint, _ = use(NUM_CLASSES)
+    root = write_sets(tmp_path / "c", wrong={"fog": (0,) * 5})
+    (root / "archives").mkdir()
+    run(imagenet_c, **flags_of(root, checkpoint, tmp_path / "out", ["fog"]))
+    assert any("not of this benchmark: archives" in line for line in warned())
+
+
+@pytest.mark.parametrize(
+    "corruptions, message",
+    [("rain", "Received: 'rain'"), ("", "at least one")],
+)
+def test_wrong_corruptions_are_refused(
+    tmp_path, use, run, corruptions, message
+):
+    checkpoint, _ = use(NUM_CLASSES)
+    arguments = flags_of(tmp_path, checkpoint, tmp_path / "out", [corruptions])
+    with pytest.raises(ValueError, match=message):
+        run(imagenet_c, **arguments)
+
+
+def test_extra_stands_for_the_extras():
+    assert imagenet_c.choose(["fog", "extra", "fog"]) == (
+        "fog",
+        *imagenet_c.EXTRA_CORRUPTIONS,
+    )

@@ -1,0 +1,286 @@
+"""Tests of ImageNet-P: its figures, its sequences, its runs."""
+
+import json
+
+import numpy as np
+import pytest
+
+from data_prep import records
+from noisy_student import run_dir
+from noisy_student.robustness import alexnet, frames, imagenet_p, layout
+from tests.noisy_student.robustness import images
+
+NUM_CLASSES = 6
+# The class that each frame is made to look like.
+SEQUENCES = {"a": (0, 0, 1, 1), "b": (2, 3, 2, 3), "c": (4, 4, 4)}
+
+
+def test_flips_by_hand():
+    predictions = [[1, 1, 2, 2], [3, 4, 3, 4]]
+    # Against the frame before: 1 of 3, and 3 of 3.
+    assert imagenet_p.flip_probability(predictions, noise=False) == (
+        pytest.approx((1 / 3 + 1) / 2)
+    )
+    # Against the first: 2 of 3, and 2 of 3.
+    assert imagenet_p.flip_probability(predictions, noise=True) == (
+        pytest.approx(2 / 3)
+    )
+
+
+def test_sequences_may_differ_in_length():
+    assert imagenet_p.flip_probability(
+        [[1, 2], [1, 1, 1, 1, 2]], noise=False
+    ) == pytest.approx((1 + 1 / 4) / 2)
+
+
+def test_distances_by_hand():
+    before = [0, 1, 2, 3, 4]
+    assert distance(before, before) == 0
+    # The first two change places.
+    assert distance(before, [1, 0, 2, 3, 4]) == 2
+    # The first falls out, the others rise by one: 5 + 4.
+    assert distance(before, [1, 2, 3, 4, 9]) == 9
+    # All fall out: 5 + 4 + 3 + 2 + 1.
+    assert distance(before, [5, 6, 7, 8, 9]) == 15
+
+
+def distance(before, now):
+    return imagenet_p.top_5_distance([[before, now]], noise=False)
+
+
+def ranked_distance(before, now):
+    """Returns the authors' distance, from the ranks (1...) of all classes."""
+    counted = np.cumsum([0] + [1] * 5 + [0] * (len(before) - 6))
+    sigma = now[np.argsort(before)]
+    return np.abs(counted[:5] - counted[sigma - 1][:5]).sum()
+
+
+@pytest.mark.parametrize("noise", [False, True])
+@pytest.mark.parametrize("seed", range(3))
+def test_figures_equal_a_count_over_pairs(noise, seed):
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(size=(4, 7, 20))
+    ranks = np.argsort(np.argsort(-logits, -1), -1) + 1
+    top_5 = np.argsort(-logits, -1)[..., :5]
+    flips, distances = [], []
+    for sequence in range(4):
+        pairs = [(0 if noise else frame - 1, frame) for frame in range(1, 7)]
+        answer = logits[sequence].argmax(-1)
+        flips.append(np.mean([answer[a] != answer[b] for a, b in pairs]))
+        distances.append(
+            np.mean(
+                [
+                    ranked_distance(ranks[sequence, a], ranks[sequence, b])
+                    for a, b in pairs
+                ]
+            )
+        )
+    assert imagenet_p.flip_probability(
+        logits.argmax(-1), noise
+    ) == pytest.approx(np.mean(flips))
+    assert imagenet_p.top_5_distance(top_5, noise) == pytest.approx(
+        np.mean(distances)
+    )
+
+
+def test_mean_rates_are_of_the_reference():
+    rates = {name: rate / 100 for name, rate in alexnet.FLIP_RATES.items()}
+    assert imagenet_p.mean_flip_rate(rates) == pytest.approx(100)
+    halves = {name: rate / 2 for name, rate in rates.items()}
+    assert imagenet_p.mean_flip_rate(halves) == pytest.approx(50)
+    assert imagenet_p.mean_top_5_distance(halves, rates) == pytest.approx(50)
+    # Ratios are averaged, not rates.
+    rates["scale"] *= 2
+    assert imagenet_p.mean_flip_rate(rates) == pytest.approx(110)
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (lambda rates: rates.pop("tilt"), "Missing: tilt"),
+        (lambda rates: rates.update(shear=0.1), "Received: 'shear'"),
+    ],
+)
+def test_incomplete_rates_are_refused(change, message):
+    rates = dict(alexnet.FLIP_RATES)
+    change(rates)
+    with pytest.raises(ValueError, match=message):
+        imagenet_p.mean_flip_rate(rates)
+
+
+@pytest.mark.parametrize("predictions", [[], [[1]]])
+def test_too_few_frames_are_refused(predictions):
+    with pytest.raises(ValueError, match="no sequence|at least two"):
+        imagenet_p.flip_probability(predictions, noise=False)
+
+
+@pytest.mark.parametrize(
+    "name, expected",
+    [("gaussian_noise", True), ("shot_noise", True), ("tilt", False)],
+)
+def test_which_perturbations_are_noise(name, expected):
+    assert imagenet_p.is_noise(name) is expected
+
+
+def write_frames(folder):
+    for name, classes in SEQUENCES.items():
+        for number, label in enumerate(classes):
+            grey = images.grey_of(label, NUM_CLASSES)
+            path = folder / "n01440764" / name / f"{number:03d}.png"
+            images.write(path, grey)
+
+
+def write_shards(folder):
+    writer = records.ShardedWriter(
+        str(folder), "validation", 2, kind="unlabeled", config={}
+    )
+    for shard, names in enumerate((["a", "b"], ["c"])):
+        with writer.open_shard(shard) as out:
+            for name in names:
+                for number, label in enumerate(SEQUENCES[name]):
+                    image = images.grey_image(
+                        images.grey_of(label, NUM_CLASSES)
+                    )
+                    key = f"{name}/{number}"
+                    out.write(records.unlabeled_example(image, key), None)
+    writer.finish()
+
+
+def write_videos(folder):
+    cv2 = pytest.importorskip("cv2")
+    folder = folder / "n01440764"
+    folder.mkdir(parents=True)
+    for name, classes in SEQUENCES.items():
+        video = cv2.VideoWriter(
+            str(folder / f"{name}.mp4"),
+            cv2.VideoWriter_fourcc(*"mp4v"),
+            30,
+            (32, 32),
+        )
+        for label in classes:
+            grey = images.grey_of(label, NUM_CLASSES)
+            video.write(np.full((32, 32, 3), grey, np.uint8))
+        video.release()
+
+
+def arguments_of(tmp_path, checkpoint, names):
+    return {
+        "label_data_dir": tmp_path / "p",
+        "checkpoint": checkpoint,
+        "output_dir": tmp_path / "out",
+        "perturbations": ",".join(names),
+        "eval_batch_size": 4,
+    }
+
+
+def read_report(tmp_path):
+    return json.loads((tmp_path / "out/imagenet_p.json").read_text())
+
+
+@pytest.mark.parametrize("write", [write_frames, write_shards, write_videos])
+def test_every_layout_gives_the_flips(tmp_path, use, run, write):
+    checkpoint, network = use(NUM_CLASSES)
+    write(tmp_path / "p/tilt")
+    write(tmp_path / "p/noise/shot_noise")
+    names = ["tilt", "shot_noise"]
+    run(imagenet_p, **arguments_of(tmp_path, checkpoint, names))
+    report = read_report(tmp_path)
+    tilt, noise = (report["perturbations"][name] for name in names)
+    assert (tilt["num_sequences"], tilt["num_frames"]) == (3, 11)
+    assert tilt["flip_probability"] == pytest.approx((1 / 3 + 1 + 0) / 3)
+    assert noise["flip_probability"] == pytest.approx((2 / 3 + 2 / 3 + 0) / 3)
+    assert report["figures"] == {"num_sequences": 6}
+    size = 32 if write is write_videos else 8
+    assert report["stored_size"] == [size, size]
+    # 11 frames in batches of 4, twice.
+    assert network.num_seen == 24
+
+
+def test_all_ten_give_the_means_and_are_kept(tmp_path, use, run):
+    checkpoint, network = use(NUM_CLASSES)
+    for name in imagenet_p.PERTURBATIONS:
+        write_frames(tmp_path / "p" / name)
+    arguments = arguments_of(tmp_path, checkpoint, imagenet_p.PERTURBATIONS)
+    run(imagenet_p, **{**arguments, "perturbations": "tilt,scale"})
+    assert network.num_seen == 2 * 12
+    reference = dict.fromkeys(imagenet_p.PERTURBATIONS, 2.0)
+    path = tmp_path / "reference.json"
+    path.write_text(json.dumps(reference))
+    run(imagenet_p, **arguments, reference_distances=path)
+    assert network.num_seen == 10 * 12
+    report = read_report(tmp_path)
+    measured = report["perturbations"]
+    assert report["figures"] == pytest.approx(
+        {
+            "num_sequences": 30,
+            "mean_flip_rate": imagenet_p.mean_flip_rate(
+                {n: v["flip_probability"] for n, v in measured.items()}
+            ),
+            "mean_top_5_distance": 50
+            * np.mean([v["top_5_distance"] for v in measured.values()]),
+        }
+    )
+
+
+def test_class_folders_tell_accuracy(tmp_path, use, run, monkeypatch):
+    checkpoint, _ = use(NUM_CLASSES)
+    names = tuple("abcdef")
+    monkeypatch.setattr(run_dir, "trained_class_names", lambda _: names)
+    for name, label, shown in (("b", 1, (1, 1, 2)), ("d", 3, (3, 4))):
+        for number, grey in enumerate(shown):
+            images.write(
+                tmp_path / "p/tilt" / name / f"{label}/{number}.png",
+                images.grey_of(grey, NUM_CLASSES),
+            )
+    run(imagenet_p, **arguments_of(tmp_path, checkpoint, ["tilt"]))
+    figures = read_report(tmp_path)["figures"]
+    assert figures == {"num_sequences": 2, "top_1": pytest.approx(3 / 5)}
+
+
+def test_missing_perturbations_are_refused_first(tmp_path, use, run):
+    checkpoint, network = use(NUM_CLASSES)
+    write_frames(tmp_path / "p/tilt")
+    with pytest.raises(ValueError, match="1 of 2 perturbations are missing"):
+        run(
+            imagenet_p,
+            **arguments_of(tmp_path, checkpoint, ["tilt", "scale"]),
+        )
+    with pytest.raises(ValueError, match="Received: 'rain'"):
+        run(imagenet_p, **arguments_of(tmp_path, checkpoint, ["rain"]))
+    with pytest.raises(FileNotFoundError, match="no such folder"):
+        arguments = arguments_of(tmp_path / "none", checkpoint, ["tilt"])
+        run(imagenet_p, **arguments)
+    assert network.num_seen == 0
+
+
+def test_a_sequence_of_one_frame_is_named(tmp_path, use, run):
+    checkpoint, _ = use(NUM_CLASSES)
+    images.write(tmp_path / "p/tilt/x/000.png", 9)
+    with pytest.raises(ValueError, match="p/tilt.*at least two frames"):
+        run(imagenet_p, **arguments_of(tmp_path, checkpoint, ["tilt"]))
+
+
+def test_frames_that_are_apart_are_refused():
+    rows = [("a", np.arange(5)), ("b", np.arange(5)), ("a", np.arange(5))]
+    with pytest.raises(ValueError, match="'a': its frames do not follow"):
+        list(frames.group(rows))
+
+
+def test_videos_without_opencv_say_what_to_install(tmp_path, monkeypatch):
+    import sys
+
+    (tmp_path / "a.mp4").touch()
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    with pytest.raises(ValueError, match=r"noisy-student-training\[video\]"):
+        frames.open_sequences(str(tmp_path), "validation")
+
+
+def test_an_archives_folder_may_stand_between(tmp_path):
+    (tmp_path / "noise/shot_noise").mkdir(parents=True)
+    groups = {"noise": ("shot_noise",)}
+    assert layout.folder_of(str(tmp_path), "shot_noise", groups) == str(
+        tmp_path / "noise/shot_noise"
+    )
+    assert layout.folder_of(str(tmp_path), "fog", groups) == str(
+        tmp_path / "fog"
+    )
