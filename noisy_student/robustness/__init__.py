@@ -1,1 +1,1 @@
-"""The robustness benchmarks of the paper, each a command of its own."""
+"""Robustness: the paper's benchmarks, and corrupted images of one's own."""
