@@ -110,6 +110,18 @@ def pixels_to_png(pixels):
     return _encode(Image.fromarray(pixels), "PNG")
 
 
+def pixels_to_jpeg(pixels, quality):
+    """Returns uint8 [height, width, 3] as the bytes of a JPEG file.
+
+    Args:
+        pixels: The image.
+        quality: 1 to 95; colours have half the resolution, Pillow's default.
+    """
+    return _encode(
+        Image.fromarray(pixels), "JPEG", quality=quality, optimize=True
+    )
+
+
 def decode(data):
     """Returns the pixels of an image, by the rule above.
 

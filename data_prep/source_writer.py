@@ -195,7 +195,7 @@ def _write_split(split, writer):
 
 
 def _write_shard(shard, split, number, meter, records):
-    for item, (image, reason) in _encode_all(
+    for item, (image, reason) in encode_all(
         split.read_items(number), split.encode
     ):
         shard.count(reason)
@@ -207,8 +207,16 @@ def _write_shard(shard, split, number, meter, records):
         meter.advance()
 
 
-def _encode_all(items, encode):
-    """Yields (item, what `encode` returns for it), in order."""
+def encode_all(items, encode):
+    """Calls a function with items, on all cores.
+
+    Args:
+        items: Iterable, read a few items ahead.
+        encode: Called with an item, by several threads.
+
+    Yields:
+        (item, what `encode` returns for it), in order.
+    """
     items = iter(items)
     num_threads = cores.count()
     waiting = collections.deque()

@@ -99,7 +99,9 @@ class LabeledImages:
         _refuse(self.origin, found, self.num_images)
 
 
-def open_source(value, *, split, num_classes, class_names=None):
+def open_source(
+    value, *, split, num_classes, class_names=None, flag="label_data_dir"
+):
     """Opens what `--label_data_dir` names; see the module's docstring.
 
     An image folder's labels are the positions of its sub-folders' names in
@@ -115,6 +117,7 @@ def open_source(value, *, split, num_classes, class_names=None):
         split: Prefix of the shards, or the split of a tfds data set.
         num_classes: Number of classes of the model.
         class_names: Names of the sub-folders in label order, or None.
+        flag: The flag that gave `value`, as messages name it.
 
     Returns:
         `LabeledImages`; reads names and labels, no image yet.
@@ -123,10 +126,10 @@ def open_source(value, *, split, num_classes, class_names=None):
         FileNotFoundError: There is nothing, or no image, of that name.
         ValueError: It is none of the four, or a label does not fit.
     """
-    origin = f"--label_data_dir={value}"
+    origin = f"--{flag}={value}"
     if not value:
         raise ValueError(
-            "--label_data_dir is needed: a directory of shards, an image "
+            f"--{flag} is needed: a directory of shards, an image "
             "folder, a list of images, or tfds:NAME."
         )
     if value.startswith(TFDS):

@@ -38,25 +38,15 @@ def zoom(pixels, factor):
     sides = pixels.shape[:2]
     kept = [math.ceil(side / factor) for side in sides]
     centre = pixels[_centre(sides, kept)]
-    for axis, keep in enumerate(kept):
-        centre = _stretch(centre, axis, round(keep * factor))
-    return centre[_centre(centre.shape, sides)]
-
-
-def _stretch(pixels, axis, length):
-    """Returns pixels enlarged along an axis; its ends stay, lines between.
-
-    As `scipy.ndimage.zoom` of order 1 does, in a tenth of the time.
-    """
-    last = pixels.shape[axis] - 1
-    places = np.linspace(0, last, length)
-    before = np.minimum(places.astype(np.int64), max(last - 1, 0))
-    shape = [1] * pixels.ndim
-    shape[axis] = length
-    part = (places - before).reshape(shape)
-    low = pixels.take(before, axis)
-    high = pixels.take(np.minimum(before + 1, last), axis)
-    return low + part * (high - low)
+    if pixels.ndim == 2:
+        enlarged = ndimage.zoom(centre, factor, order=1)
+    else:
+        # In half the time that all channels at once would take.
+        channels = np.moveaxis(centre, -1, 0)
+        enlarged = np.stack(
+            [ndimage.zoom(one, factor, order=1) for one in channels], axis=-1
+        )
+    return enlarged[_centre(enlarged.shape, sides)]
 
 
 def _centre(sides, kept):

@@ -88,7 +88,7 @@ def corrupt(image, name, severity, *, seed, key=b"", frost_textures=()):
     check_image(image)
     check_name(name, CORRUPTIONS + EXTRA_CORRUPTIONS, "corruption")
     check_severity(severity)
-    operation = getattr(_load(_MODULES[name]), name)
+    operation = getattr(load(_MODULES[name]), name)
     options = {"textures": frost_textures} if name == "frost" else {}
     corrupted = operation(
         image / 255,
@@ -131,7 +131,7 @@ def perturb(image, name, *, num_frames=None, seed, key=b"", crop=None):
             f"`crop` must be in {SMALLEST_SIDE}..{min(sides)} for this image. "
             f"Received: {crop}."
         )
-    frames = _load("perturbations").frames(
+    frames = load("perturbations").frames(
         name, image, _random_state(seed, key, name, 0), crop, num_frames
     )
     return np.stack(frames)
@@ -169,6 +169,19 @@ def check_severity(severity):
         )
 
 
+def crop_middle(pixels, crop):
+    """Returns the middle of an image, as torchvision's `CenterCrop` does.
+
+    Args:
+        pixels: [height, width, channels].
+        crop: Side of the square, at most the shorter side; None is no crop.
+    """
+    if crop is None:
+        return pixels
+    top, left = (round((side - crop) / 2) for side in pixels.shape[:2])
+    return pixels[top : top + crop, left : left + crop]
+
+
 def to_levels(pixels):
     """Returns float pixels in [0, 1] as uint8: clipped, then cut off.
 
@@ -188,8 +201,15 @@ def _random_state(seed, key, name, severity):
     return np.random.RandomState(np.frombuffer(digest, "<u4"))
 
 
-def _load(module):
-    """Imports a module that needs SciPy."""
+def load(module):
+    """Imports a module of this package that needs SciPy.
+
+    Args:
+        module: Its name.
+
+    Raises:
+        ValueError: SciPy is not installed.
+    """
     try:
         return importlib.import_module(f"noisy_student.robustness.{module}")
     except ModuleNotFoundError as error:

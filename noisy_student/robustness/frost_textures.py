@@ -87,16 +87,16 @@ def read(folder):
     """Reads the textures in a folder, in the order of their names.
 
     Args:
-        folder: Local or remote folder of image files.
+        folder: Local or remote folder of image files, or None.
 
     Returns:
-        Tuple of uint8 [height, width, 3].
+        Tuple of uint8 [height, width, 3]; without a folder there are none.
 
     Raises:
         ValueError: There is none, or a file is no image.
     """
     textures, bad = [], []
-    for path in paths(folder):
+    for path in paths(folder) if folder else ():
         image, reason = image_encoding.decode(files.read_bytes(path))
         if image is None:
             bad.append(f"{path} ({image_encoding.describe_reason(reason)})")

@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from noisy_student.robustness import blurs, digital, severities, weather
-from noisy_student.robustness.distortions import to_levels
+from noisy_student.robustness.distortions import crop_middle, to_levels
 
 _MOST_FRAMES = 31
 # Kept of the picture in the snow, whatever the size.
@@ -85,16 +85,8 @@ def frames(name, image, random, crop, num_frames):
     return _OPERATIONS[name](image, random, crop, num_frames, **settings)
 
 
-def _crop(pixels, crop):
-    """Returns the middle of an image as torchvision's `CenterCrop` does."""
-    if crop is None:
-        return pixels
-    top, left = (round((side - crop) / 2) for side in pixels.shape[:2])
-    return pixels[top : top + crop, left : left + crop]
-
-
 def _gaussian_noise(image, random, crop, count, scale):
-    clean = _crop(image, crop)
+    clean = crop_middle(image, crop)
     return [clean] + [
         to_levels(clean / 255 + random.normal(scale=scale, size=clean.shape))
         for _ in range(1, count)
@@ -102,7 +94,7 @@ def _gaussian_noise(image, random, crop, count, scale):
 
 
 def _shot_noise(image, random, crop, count, photons):
-    clean = _crop(image, crop)
+    clean = crop_middle(image, crop)
     return [clean] + [
         to_levels(random.poisson(clean / 255 * photons) / photons)
         for _ in range(1, count)
@@ -111,7 +103,7 @@ def _shot_noise(image, random, crop, count, photons):
 
 def _motion_blur(image, random, crop, count, radius, sigma, first, step):
     del random  # Nothing is left to chance.
-    clean = _crop(image, crop) / 255
+    clean = crop_middle(image, crop) / 255
     return [
         to_levels(blurs.move(clean, radius, sigma, first + step * number))
         for number in range(count)
@@ -120,7 +112,7 @@ def _motion_blur(image, random, crop, count, radius, sigma, first, step):
 
 def _zoom_blur(image, random, crop, count, step):
     del random  # Nothing is left to chance.
-    clean = _crop(image, crop)
+    clean = crop_middle(image, crop)
     found, total = [clean], clean / 255
     for number in range(1, count):
         total = total + _transform(image, crop, scale=1 + step * number) / 255
@@ -129,7 +121,7 @@ def _zoom_blur(image, random, crop, count, step):
 
 
 def _brightness(image, random, crop, count, step):
-    clean = _crop(image, crop) / 255
+    clean = crop_middle(image, crop) / 255
     return [
         to_levels(digital.brightness(clean, random, (number - 15) * step))
         for number in range(count)
@@ -189,13 +181,13 @@ def _transform(image, crop, *, angle=0, shift=0, scale=1):
     moved = Image.fromarray(image).transform(
         (width, height), Image.AFFINE, matrix, Image.BILINEAR
     )
-    return _crop(np.asarray(moved), crop)
+    return crop_middle(np.asarray(moved), crop)
 
 
 def _tilt(image, random, crop, count, step):
     del random  # Nothing is left to chance.
     return [
-        _crop(_tilt_by(image, (number - 15) * step), crop)
+        crop_middle(_tilt_by(image, (number - 15) * step), crop)
         for number in range(count)
     ]
 
@@ -228,7 +220,7 @@ def _tilt_by(image, degrees):
 
 
 def _snow(image, random, crop, count, zoom, radius, sigma):
-    clean = _crop(image, crop) / 255
+    clean = crop_middle(image, crop) / 255
     flakes = weather.draw_flakes(random, clean.shape[:2], zoom=zoom, **_FLAKES)
     return [
         to_levels(
