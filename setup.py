@@ -29,11 +29,13 @@ MATPLOTLIB = "matplotlib>=3.7,<4"
 # Pairs with the NumPy of each stack.
 OLD_OPENCV = "opencv-python-headless>=4.8,<4.12" + OLD
 NEW_OPENCV = "opencv-python-headless>=4.10,<5" + NEW
+SCIPY = "scipy>=1.10,<2"
 QUICKSTART = ["scikit-learn>=1.3,<2", MATPLOTLIB]
 EXTRAS = {
     "quickstart": QUICKSTART,
     "plots": [MATPLOTLIB],
-    "svhn": ["scipy>=1.10,<2"],
+    "svhn": [SCIPY],
+    "corruptions": [SCIPY],
     "beam": [BEAM],
     "dataflow": ["apache-beam[gcp]>=2.69,<2.78"],
     "video": [OLD_OPENCV, NEW_OPENCV],

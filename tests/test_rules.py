@@ -39,6 +39,7 @@ ALLOWED = {
         "data_prep",
         "efficientnet",
         "numpy",
+        "scipy",
         "tensorflow",
     },
 }

@@ -14,9 +14,9 @@ _NUM_DIRECTIONS = 5
 _NEEDLE_SHARE = 0.02
 # Sizes of the patches, as parts of the shorter side.
 _PATCHES = (0.12, 0.03)
-# What is thin and what is thick ice, red, green and blue in [0, 1].
-_THIN = np.array([0.22, 0.29, 0.36])
-_THICK = np.array([0.88, 0.94, 1.0])
+# What is thin and what is thick ice, red, green and blue.
+_THIN = np.array([50, 85, 105])
+_THICK = np.array([230, 240, 250])
 
 
 def draw(random, sides):
@@ -27,7 +27,7 @@ def draw(random, sides):
         sides: (height, width).
 
     Returns:
-        float [height, width, 3] in [0, 1].
+        uint8 [height, width, 3].
     """
     patches = sum(
         _to_unit(blurs.smooth(random.normal(size=sides), part * min(sides)))
@@ -42,8 +42,8 @@ def draw(random, sides):
         )
         needles = np.maximum(needles, streaks)
     needles = np.clip(needles / max(np.percentile(needles, 99), 1e-6), 0, 1)
-    ice = np.clip(0.75 * patches + 0.5 * needles, 0, 1)[..., np.newaxis]
-    return _THIN + ice * (_THICK - _THIN)
+    ice = np.clip(0.9 * patches + 0.6 * needles - 0.1, 0, 1)[..., np.newaxis]
+    return np.rint(_THIN + ice * (_THICK - _THIN)).astype(np.uint8)
 
 
 def _to_unit(values):

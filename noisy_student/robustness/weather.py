@@ -61,25 +61,26 @@ def frost(pixels, random, kept, added, scale, textures=()):
 
     Quirk:
         The published sets add photographs of ice, which are not ours to hand
-        on. Without `textures` one is drawn, as bright as those on average.
+        on. Without `textures` one is drawn, with about their mean colour and
+        deviation.
 
     Args:
         pixels: float [height, width, 3] in [0, 1].
         random: `numpy.random.RandomState`.
         kept: Weight of the image.
         added: Weight of the texture.
-        scale: By which given textures are shrunk; drawn ones are of the size
-            of the image.
+        scale: By which textures are shrunk.
         textures: Sequence of uint8 [height, width, 3]; one is chosen, and a
             part of it.
     """
     sides = pixels.shape[:2]
     if textures:
-        chosen = textures[random.randint(len(textures))]
-        ice = frost_textures.cut(chosen, random, sides, scale)
+        texture = textures[random.randint(len(textures))]
     else:
-        ice = frost_textures.draw(random, sides)
-    return kept * pixels + added * ice
+        texture = frost_textures.draw(random, [int(s / scale) for s in sides])
+    return kept * pixels + added * frost_textures.cut(
+        texture, random, sides, scale
+    )
 
 
 def fog(pixels, random, thickness, decay):
