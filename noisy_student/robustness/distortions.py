@@ -13,11 +13,11 @@ Source:
     (Apache-2.0). Algorithms and constants are theirs.
 """
 
-import hashlib
 import importlib
 
 import numpy as np
 
+from data_prep import hashing
 from noisy_student.robustness.severities import (
     CORRUPTIONS,
     EXTRA_CORRUPTIONS,
@@ -197,8 +197,8 @@ def _random_state(seed, key, name, severity):
     `RandomState`, since NumPy promises its numbers for all versions to come.
     """
     salt = f"{seed} {name} {severity}".encode()
-    digest = hashlib.blake2b(key, digest_size=32, key=salt).digest()
-    return np.random.RandomState(np.frombuffer(digest, "<u4"))
+    number = hashing.hash64(key, salt=salt)
+    return np.random.RandomState([number >> 32, number & 0xFFFFFFFF])
 
 
 def load(module):

@@ -179,7 +179,7 @@ def _transform(image, crop, *, angle=0, shift=0, scale=1):
         centre[1] - sine * right + cosine * down,
     )
     moved = Image.fromarray(image).transform(
-        (width, height), Image.AFFINE, matrix, Image.BILINEAR
+        (width, height), Image.Transform.AFFINE, matrix, Image.BILINEAR
     )
     return crop_middle(np.asarray(moved), crop)
 

@@ -15,10 +15,20 @@ _GREY_WEIGHTS = np.array([0.299, 0.587, 0.114])
 _FIRST_WIBBLE = 100
 
 
-def snow(
-    pixels, random, mean, scale, zoom, threshold, radius, sigma, kept
-):  # The order of the published constants.
-    """Whitens the image and lets flakes fall over it."""
+def snow(pixels, random, mean, scale, zoom, threshold, radius, sigma, kept):
+    """Whitens the image and lets flakes fall over it.
+
+    Args:
+        pixels: float [height, width, 3] in [0, 1].
+        random: `numpy.random.RandomState`.
+        mean: Of the flakes, as `draw_flakes` takes it, and the next three.
+        scale: See there.
+        zoom: See there.
+        threshold: See there.
+        radius: Of the flakes' motion, in pixels.
+        sigma: Its standard deviation.
+        kept: How much of the picture is not whitened, in [0, 1].
+    """
     flakes = draw_flakes(random, pixels.shape[:2], mean, scale, zoom, threshold)
     angle = random.uniform(-135, -45)
     return add_snow(pixels, blurs.move(flakes, radius, sigma, angle), kept)

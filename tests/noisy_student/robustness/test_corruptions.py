@@ -11,8 +11,10 @@ import pytest
 from absl import flags
 from PIL import Image
 
-from data_prep import class_names, records
+from data_prep import class_names, files, records
+from noisy_student import labeled_images
 from noisy_student.robustness import corruptions, distortions
+from tests.data_prep import tfds_sets
 from tests.noisy_student import fixtures
 from tests.noisy_student.robustness import pictures
 
@@ -77,6 +79,12 @@ def test_the_output_has_the_released_layout(photos):
     with Image.open(out / "shot_noise/1/cat/0.JPEG") as image:
         assert image.format == "JPEG"
         assert image.size == (40, 30)
+    # What an evaluation makes of it.
+    source = labeled_images.open_source(
+        str(out / "shot_noise/5"), split="", num_classes=2
+    )
+    labels = sorted(int(image["label"]) for image in source.dataset())
+    assert labels == [0, 0, 1, 1]
 
 
 def test_files_hold_what_corrupt_makes(photos):
@@ -172,15 +180,36 @@ def test_a_killed_run_goes_on_with_the_images_that_are_missing(photos):
 
 
 def test_a_sequence_that_was_cut_short_is_made_again(photos):
-    arguments = ("--what=perturbations", "--perturbations=brightness")
+    arguments = ("--what=perturbations", "--perturbations=translate")
     out, _ = run(photos, *arguments)
     before = files_in(out)
-    (out / ".done/brightness.json").unlink()
+    (out / ".done/translate.json").unlink()
     # The first frame is written last.
     for number in (0, 1, 2):
-        (out / f"brightness/cat/1/{number:03d}.JPEG").unlink()
+        (out / f"translate/cat/1/{number:03d}.JPEG").unlink()
     assert run(photos, *arguments)[1] == (1, 1)
     assert files_in(out) == before
+
+
+def test_a_sequence_has_its_first_frame_when_it_has_all(photos, monkeypatch):
+    write_bytes, calls = files.write_bytes, []
+
+    def fail_in_time(path, data):
+        calls.append(path)
+        if len(calls) > 20:
+            raise OSError("no space left")
+        write_bytes(path, data)
+
+    arguments = ("--what=perturbations", "--perturbations=translate")
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "write_bytes", fail_in_time)
+        with pytest.raises(OSError, match="no space left"):
+            run(photos, *arguments)
+    folders = list((photos.parent / "out/translate").glob("*/*"))
+    assert any(len(list(folder.iterdir())) < 16 for folder in folders)
+    for folder in folders:
+        complete = len(list(folder.iterdir())) == 16
+        assert (folder / "000.JPEG").exists() == complete
 
 
 def test_order_and_company_of_the_parts_change_no_byte(photos):
@@ -259,6 +288,22 @@ def test_shards_become_numbered_images_in_folders_of_their_classes(tmp_path):
         "1/00000003.JPEG",
         "2/00000001.JPEG",
     ]
+
+
+def test_a_tfds_set_is_numbered_too(tmp_path):
+    with tfds_sets.prepared(tmp_path):
+        config = config_of(
+            "--input=tfds:three_shades",
+            "--image_size=16",
+            "--eval_split=test[:4]",
+            f"--output_dir={tmp_path / 'out'}",
+            "--corruptions=contrast",
+            "--severities=1",
+        )
+        assert corruptions.write(config) == (1, 1)
+    found = images_in(tmp_path / "out/contrast/1")
+    assert {int(name.split("/")[1][:8]) for name in found} == {0, 1, 2, 3}
+    assert {name[:2] for name in found} <= {"0/", "1/", "2/"}
 
 
 def test_a_list_names_its_images(photos):

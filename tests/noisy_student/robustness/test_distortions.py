@@ -265,6 +265,34 @@ def test_plasma_lies_between_0_and_1_and_gets_rougher_with_less_decay():
     assert steps[0] > 3 * steps[1]
 
 
+def test_each_point_of_plasma_is_the_mean_of_its_four_neighbours():
+    random, side, wibble, step = generator(), 8, 100, 8
+    cloud = np.zeros((side, side))
+    square = ((1, 1), (1, -1), (-1, 1), (-1, -1))
+    diamond = ((1, 0), (-1, 0), (0, 1), (0, -1))
+    while step > 1:
+        half = step // 2
+        for first_row, first_column, directions in (
+            (half, half, square),
+            (0, half, diamond),
+            (half, 0, diamond),
+        ):
+            for row in range(first_row, side, step):
+                for column in range(first_column, side, step):
+                    near = [
+                        cloud[
+                            (row + half * a) % side, (column + half * b) % side
+                        ]
+                        for a, b in directions
+                    ]
+                    noise = random.uniform(-wibble, wibble)
+                    cloud[row, column] = np.mean(near) + wibble * noise
+        step, wibble = half, wibble / 2
+    cloud -= cloud.min()
+    found = weather.draw_plasma(generator(), side, 2)
+    assert np.allclose(found, cloud / cloud.max())
+
+
 def test_fog_keeps_the_brightest_value():
     image = np.full((64, 64, 3), 128, np.uint8)
     foggy = corrupt(image, "fog", 1)
@@ -321,6 +349,16 @@ def test_edges_are_thin_lines_around_a_square():
     assert not spatter.find_edges(faint, 50, 150).any()
 
 
+def test_a_slanted_edge_is_found():
+    rows, columns = np.mgrid[:20, :20]
+    for slope in (rows - columns, rows + columns - 19):
+        levels = np.where(slope > 0, 100, 0).astype(np.uint8)
+        edges = spatter.find_edges(levels, 50, 150)[3:-3, 3:-3]
+        # Both sides of the step are equally steep.
+        on_step = np.isin(slope, (0, 1))[3:-3, 3:-3]
+        assert np.array_equal(edges, on_step)
+
+
 def test_equalized_levels_reach_from_0_to_255():
     levels = np.array([[10, 10, 20, 30]], np.uint8)
     # Behind the first level lie 1 and 2 of 2 pixels.
@@ -334,6 +372,25 @@ def test_an_elastic_transform_of_no_strength_is_none():
     assert np.allclose(
         digital.elastic_transform(image, generator(), 0, 0, 0), image
     )
+
+
+def test_an_elastic_transform_draws_columns_then_rows():
+    image = pictures.smooth(24, 30) / 255
+    found = digital.elastic_transform(image, generator(), 9, 2, 0)
+    random = generator()
+    random.uniform(size=(3, 2))
+    right, down = (
+        9
+        * ndimage.gaussian_filter(
+            random.uniform(-1, 1, (24, 30)), 2, mode="reflect", truncate=3
+        )
+        for _ in range(2)
+    )
+    rows, columns = np.mgrid[:24, :30]
+    expected = ndimage.map_coordinates(
+        image[..., 1], [rows + down, columns + right], order=1, mode="reflect"
+    )
+    assert np.allclose(found[..., 1], expected)
 
 
 def test_three_points_move_as_drawn():

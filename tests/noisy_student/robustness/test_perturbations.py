@@ -126,6 +126,16 @@ def test_tilt_is_symmetric_and_nearly_nothing_in_its_middle():
     assert inside.mean() < 4
 
 
+def test_without_a_tilt_the_image_is_a_pixel_deeper():
+    ramp = np.zeros((80, 80, 3), np.uint8)
+    ramp += np.arange(0, 240, 3, dtype=np.uint8)[:, np.newaxis]
+    levels = perturb(ramp, "tilt")[15][40, :, 0]
+    distance = np.hypot(80, 80)
+    for column in (10, 40, 70):
+        seen = 40 + (column - 40) * (distance + 1) / distance
+        assert levels[column] == round(3 * seen)
+
+
 def test_motion_blur_turns_half_a_circle_or_so():
     point = np.zeros((64, 64, 3), np.uint8)
     point[32, 32] = 255
