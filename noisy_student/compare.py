@@ -152,9 +152,9 @@ def remarks(comparisons, *, method=published.NOISY_STUDENT):
     """
     found = []
     if any(
-        not value.confirmed
+        not value.confirmed and name in c.report.figures
         for c in comparisons
-        for value in (c.row.figures.values() if c.row else ())
+        for name, value in (c.row.figures.items() if c.row else ())
     ):
         found.append(
             f"{_MARK}: this published figure was not found in a second place."

@@ -157,19 +157,10 @@ def open_split(model_config, data, *, class_names=None):
         class_names=class_names,
     )
     source.check()
-    return first_images(source, data.num_eval_images)
+    return _first_images(source, data.num_eval_images)
 
 
-def first_images(source, count):
-    """Returns the first images of a `labeled_images.LabeledImages`.
-
-    Args:
-        source: `labeled_images.LabeledImages`.
-        count: How many; None takes all.
-
-    Raises:
-        ValueError: If there are not so many.
-    """
+def _first_images(source, count):
     if count is None:
         return source
     if count > source.num_images:
@@ -179,6 +170,41 @@ def first_images(source, count):
         )
     return dataclasses.replace(
         source, num_images=count, elements=lambda: source.elements().take(count)
+    )
+
+
+def sample(source, count):
+    """Returns some of the images of a source, evenly spread over all of them.
+
+    Args:
+        source: `labeled_images.LabeledImages`.
+        count: How many; None takes all.
+
+    Raises:
+        ValueError: If there are not so many.
+    """
+    total = source.num_images
+    if count is None:
+        return source
+    if not 1 <= count <= total:
+        raise ValueError(
+            f"{source.origin}: --num_images must be in 1..{total}. Received: "
+            f"{count}."
+        )
+
+    def elements():
+        chosen = source.elements().enumerate()
+        chosen = chosen.filter(
+            lambda i, _: (i + 1) * count // total > i * count // total
+        )
+        return chosen.map(lambda _, element: element)
+
+    return dataclasses.replace(
+        source,
+        num_images=count,
+        elements=elements,
+        # The last of each of `count` parts.
+        describe=lambda i: source.describe(-(-(i + 1) * total // count) - 1),
     )
 
 

@@ -85,6 +85,9 @@ CALLS = {
         f"--checkpoint=runs/b7 {_LABELED}",
         "--checkpoint=b0.tar.gz --label_data_dir=tfds:imagenet2012",
     ],
+    "robustness/cifar10.sh": [
+        "--data_dir=images --work_dir=it --output_dir=out --seeds='0 3'",
+    ],
     **{
         f"robustness/{name}.sh": [
             f"--checkpoint=l2.tar.gz --label_data_dir={data} --output_dir=out"

@@ -212,6 +212,9 @@ SHORTER = {
         "--train_steps=4 --warmup_epochs=1"
     ),
     "python -m noisy_student.main --mode=export": "--export_samples=2",
+    "python -m noisy_student.robustness.adversarial": (
+        "--num_images=2 --pgd_steps=2"
+    ),
 }
 
 

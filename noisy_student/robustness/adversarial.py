@@ -90,9 +90,9 @@ def define_flags(flag_values):
     )
     group.integer("seed", 0, "Seed of the random start.")
     group.integer(
-        "num_eval_images",
+        "num_images",
         None,
-        "Images to attack, the first ones; none takes all.",
+        "Images to attack, evenly spread over all; none takes all.",
         lower_bound=1,
     )
 
@@ -108,7 +108,7 @@ def main(flag_values):
         seed=flag_values.seed,
     )
     config = benchmark.config_from_flags(flag_values)
-    evaluate(config, attack, flag_values.num_eval_images)
+    evaluate(config, attack, flag_values.num_images)
 
 
 def _numbers(flag, texts):
@@ -124,7 +124,7 @@ def evaluate(config, attack, num_images=None):
     Args:
         config: `benchmark.BenchmarkConfig`.
         attack: `AttackConfig`.
-        num_images: Images to attack, the first ones; None takes all.
+        num_images: Images to attack, evenly spread over all; None takes all.
 
     Returns:
         List of dicts `attack`, `epsilon` and `top_1`.
@@ -146,7 +146,7 @@ def evaluate(config, attack, num_images=None):
         class_names=run_dir.trained_class_names(config.network.checkpoint),
     )
     source.check()
-    source = evaluate_lib.first_images(source, num_images)
+    source = evaluate_lib.sample(source, num_images)
     logging.info(
         "Attacking %d images at %dx%d pixels.",
         source.num_images,

@@ -16,7 +16,7 @@ from PIL import Image
 
 from data_prep import class_names, files, image_encoding, records
 from efficientnet.messages import first_names
-from noisy_student import labeled_images
+from noisy_student import evaluate, labeled_images
 
 # Of released images the shorter side is this many times that of the crop.
 _RESIZED_TO_CROP = 256 / 224
@@ -82,7 +82,7 @@ class CleanImages:
         }
 
 
-def open_images(value, *, split, num_classes):
+def open_images(value, *, split, num_classes, num_images=None):
     """Opens what `--input` names, which is what `labeled_images` takes.
 
     Args:
@@ -90,6 +90,7 @@ def open_images(value, *, split, num_classes):
         split: Prefix of the shards, or the split of a tfds data set.
         num_classes: Number of classes; None is what the folder, the shards or
             the data set say.
+        num_images: Images to take, evenly spread over all; None takes all.
 
     Returns:
         `CleanImages`; their headers have been looked at.
@@ -116,6 +117,7 @@ def open_images(value, *, split, num_classes):
         value, split=split, num_classes=num_classes, flag="input"
     )
     source.check()
+    source = evaluate.sample(source, num_images)
     synsets = _imagenet_folders(num_classes or source.num_classes)
     listed = folders is not None and folders != synsets
     if folders is None:

@@ -11,12 +11,8 @@ from absl import logging
 
 from data_prep import files, image_encoding, progress, source_writer
 from noisy_student import labeled_images
-from noisy_student.robustness import (
-    clean_images,
-    corrupted_layout,
-    distortions,
-    severities,
-)
+from noisy_student.robustness import clean_images, corrupted_layout
+from noisy_student.robustness.distortions import distort, severities
 
 # Images on which the size of the output is estimated.
 _NUM_SAMPLED = 4
@@ -45,7 +41,10 @@ def write(config, parts, settings, textures):
     """
     pending = corrupted_layout.find_pending(config.output_dir, parts)
     images = clean_images.open_images(
-        config.input, split=config.eval_split, num_classes=config.num_classes
+        config.input,
+        split=config.eval_split,
+        num_classes=config.num_classes,
+        num_images=config.num_images,
     )
     _check_images(config.output_dir, images.describe())
     _announce(config, images, pending, textures)
@@ -169,11 +168,11 @@ def _make(config, part, textures, image):
             pixels = clean_images.resize(pixels, crop)
         options = {"seed": config.seed, "key": os.fsencode(image.name)}
         if part.severity is None:
-            made = distortions.perturb(pixels, part.name, crop=crop, **options)
+            made = distort.perturb(pixels, part.name, crop=crop, **options)
         else:
             made = [
-                distortions.corrupt(
-                    distortions.crop_middle(pixels, crop),
+                distort.corrupt(
+                    distort.crop_middle(pixels, crop),
                     part.name,
                     part.severity,
                     frost_textures=textures,

@@ -21,7 +21,7 @@ from absl import logging
 
 from data_prep import command_line, files, shards, source_writer
 from noisy_student.robustness import corrupted_layout
-from noisy_student.robustness.distortions import (
+from noisy_student.robustness.distortions.distort import (
     CORRUPTIONS,
     EXTRA_CORRUPTIONS,
     PERTURBATIONS,
@@ -32,7 +32,7 @@ from noisy_student.robustness.distortions import (
     load,
     perturb,
 )
-from noisy_student.robustness.severities import NUM_SEVERITIES
+from noisy_student.robustness.distortions.severities import NUM_SEVERITIES
 
 __all__ = [
     "CORRUPTIONS",
@@ -62,6 +62,7 @@ class CorruptionsConfig:
         perturbations: Names, of `PERTURBATIONS`.
         eval_split: Prefix of the shards, or the split of a tfds data set.
         num_classes: Number of classes; None is what the input says.
+        num_images: Images to take, evenly spread over all; None takes all.
         image_size: Side in pixels to which images are resized and cropped
             before; None keeps their pixels.
         format: `'jpeg'` or `'png'`.
@@ -78,6 +79,7 @@ class CorruptionsConfig:
     perturbations: tuple = PERTURBATIONS
     eval_split: str = "validation"
     num_classes: Optional[int] = None
+    num_images: Optional[int] = None
     image_size: Optional[int] = None
     format: str = "jpeg"
     jpeg_quality: int = 85
@@ -128,6 +130,7 @@ class CorruptionsConfig:
             "input": place,
             "eval_split": self.eval_split,
             "num_classes": self.num_classes,
+            "num_images": self.num_images,
             "image_size": self.image_size,
             "format": self.format,
             "jpeg_quality": self.jpeg_quality
@@ -196,6 +199,12 @@ def define_flags(flag_values):
         "num_classes",
         None,
         "Number of classes; none is what the input says. A list needs it.",
+        lower_bound=1,
+    )
+    group.integer(
+        "num_images",
+        None,
+        "Images to take, evenly spread over all; none takes all.",
         lower_bound=1,
     )
     group.integer(

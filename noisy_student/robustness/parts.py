@@ -8,6 +8,7 @@ import numpy as np
 from absl import logging
 
 from data_prep import files
+from efficientnet import checkpoint_archive
 from noisy_student import checkpoints, evaluate
 from noisy_student.robustness import views
 
@@ -50,7 +51,9 @@ class PartFolder:
             "label_data_dir": config.label_data_dir,
             "eval_split": config.eval_split,
             **network.describe(),
-            "weights": checkpoints.fingerprint(config.network.checkpoint),
+            "weights": checkpoints.fingerprint(
+                checkpoint_archive.find(config.network.checkpoint)
+            ),
         }
         files.check_settings(self._folder, settings)
         files.write_settings(self._folder, settings)

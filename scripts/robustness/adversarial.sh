@@ -16,7 +16,7 @@ Usage: scripts/robustness/adversarial.sh --checkpoint PATH --label_data_dir DIR
   --output_dir DIR      Where adversarial.json goes.
   --dry_run             Prints the command and runs nothing.
   -- FLAGS              Further flags of noisy_student.robustness.adversarial
-                        (paths absolute), such as --num_eval_images=5000.
+                        (paths absolute), such as --num_images=5000.
 TEXT
 }
 

@@ -84,7 +84,8 @@ def test_figures_become_percent_and_differences_points(tmp_path):
     }
     assert comparison.row.name == "Noisy Student (L2)"
     assert differences(comparison) == {
-        "mean_corruption_error": pytest.approx(29.55 - 30.0)
+        "top_1": pytest.approx(75.0 - 76.5),
+        "mean_corruption_error": pytest.approx(29.55 - 30.0),
     }
     [comparison] = compared(write_c(tmp_path), method=published.SUPERVISED)
     assert differences(comparison) == {
@@ -212,6 +213,8 @@ def test_the_table_has_published_columns_only_where_something_is(tmp_path):
         "published",
         "difference",
         "top-5 %",
+        "published",
+        "difference",
         "top-1 % of 1000",
         "mCE",
         "published",
@@ -221,12 +224,13 @@ def test_the_table_has_published_columns_only_where_something_is(tmp_path):
     ]
     assert rows[1][2:] == [
         "ImageNet-C, 299x299",
-        *("75.00", "-", "-", "-", "-"),
+        *("75.00", "77.8? [1]", "-2.80", "-", "-", "-", "-"),
         *("29.55", "28.3 [1]", "+1.25", "-3.50", "25.00"),
     ]
     assert rows[2][2:] == [
         "ImageNet-A",
-        *("83.71", "83.7 [2]", "+0.01", "95.04", "70.00"),
+        *("83.71", "83.7 [2]", "+0.01", "95.04", "95.2? [2]", "-0.16"),
+        "70.00",
         *("-", "-", "-", "-", "-"),
     ]
     assert [source.rpartition(", ")[2] for source in sources] == [
@@ -255,7 +259,10 @@ def test_markdown_parses_back(tmp_path, capsys):
     assert lines[0] == rows[0]
     assert set(lines[1]) == {"---"}
     assert [cell.replace("\\|", "|") for cell in lines[2]] == rows[1]
-    assert below == f"- [1] {published.PAPER}, Table 4\n"
+    assert below == (
+        f"- [1] {published.PAPER}, Table 4\n"
+        "- ?: this published figure was not found in a second place.\n"
+    )
 
 
 def test_json_parses_back_with_every_number(tmp_path):
@@ -273,8 +280,8 @@ def test_json_parses_back_with_every_number(tmp_path):
         "confirmed": False,
         "difference": pytest.approx(-0.45),
     }
-    assert report["figures"]["top_1"]["published"] is None
-    assert report["figures"]["top_1"]["difference"] is None
+    assert report["figures"]["unnormalised_error"]["published"] is None
+    assert report["figures"]["unnormalised_error"]["difference"] is None
     assert content["notes"] == [
         "?: this published figure was not found in a second place."
     ]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from noisy_student import config, evaluate
+from noisy_student import config, evaluate, labeled_images
 from tests import replicas as replicas_lib
 from tests.noisy_student import fixtures
 
@@ -196,3 +196,33 @@ def test_the_first_images_may_be_evaluated_alone(tmp_path):
     assert some == pytest.approx(evaluate_tiny(str(tmp_path / "five")))
     with pytest.raises(ValueError, match="9 images, 10 are to be"):
         evaluate_tiny(str(tmp_path / "all"), num_eval_images=10)
+
+
+@pytest.mark.parametrize("count", [1, 3, 6, 7, None])
+def test_a_sample_is_spread_over_all_images(tmp_path, count):
+    fixtures.write_labeled(tmp_path, "validation", 7, num_shards=1)
+    source = labeled_images.open_source(
+        str(tmp_path), split="validation", num_classes=3
+    )
+    sample = evaluate.sample(source, count)
+    found = [row["image_bytes"] for row in sample.dataset().as_numpy_iterator()]
+    every = [fixtures.image_bytes(i % 3, i) for i in range(7)]
+    positions = [every.index(data) for data in found]
+    assert len(positions) == sample.num_images == (count or 7)
+    assert [int(sample.describe(i).split()[-1]) for i in range(len(found))] == (
+        positions
+    )
+    # No gap is more than an image wider than another.
+    gaps = np.diff([-1, *positions])
+    assert gaps.max() - gaps.min() <= 1
+    assert positions[-1] == 6
+
+
+@pytest.mark.parametrize("count", [0, 8])
+def test_a_sample_has_no_more_images_than_there_are(tmp_path, count):
+    fixtures.write_labeled(tmp_path, "validation", 7, num_shards=1)
+    source = labeled_images.open_source(
+        str(tmp_path), split="validation", num_classes=3
+    )
+    with pytest.raises(ValueError, match=rf"in 1\.\.7. Received: {count}"):
+        evaluate.sample(source, count)

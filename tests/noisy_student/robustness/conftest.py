@@ -46,7 +46,7 @@ def _use(monkeypatch, tmp_path):
         )
         monkeypatch.setattr(models, "resolve", lambda *_, **__: described)
         monkeypatch.setattr(models, "load", lambda *_, **__: network)
-        return str(folder / "model.ckpt-1"), network
+        return str(folder), network
 
     return use
 

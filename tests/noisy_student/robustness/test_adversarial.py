@@ -224,7 +224,7 @@ def test_the_command_writes_the_curve(tmp_path, use, run, trained, monkeypatch):
         pgd_steps=2,
         resize="whole",
         eval_batch_size=5,
-        num_eval_images=10,
+        num_images=10,
     )
     report = json.loads((tmp_path / "out/adversarial.json").read_text())
     curve = report["curve"]

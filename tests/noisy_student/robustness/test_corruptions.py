@@ -13,7 +13,8 @@ from PIL import Image
 
 from data_prep import class_names, files, records
 from noisy_student import labeled_images
-from noisy_student.robustness import corruptions, distortions
+from noisy_student.robustness import corruptions
+from noisy_student.robustness.distortions import distort
 from tests.data_prep import tfds_sets
 from tests.noisy_student import fixtures
 from tests.noisy_student.robustness import pictures
@@ -92,7 +93,7 @@ def test_files_hold_what_corrupt_makes(photos):
     clean = pixels(photos / "dog" / "1.png")
     for part in PARTS:
         name, severity = part.split("/")
-        expected = distortions.corrupt(
+        expected = distort.corrupt(
             clean, name, int(severity), seed=3, key=b"dog/1"
         )
         assert np.array_equal(pixels(out / part / "dog" / "1.png"), expected)
@@ -119,7 +120,7 @@ def test_images_are_resized_and_cropped_as_the_released_ones(tmp_path):
     # 64 becomes 32, the middle 28 of 40 and of 32 are left.
     with Image.open(tmp_path / "photos/cat/0.png") as image:
         cropped = image.resize((40, 32), Image.BILINEAR).crop((6, 2, 34, 30))
-    expected = distortions.corrupt(np.asarray(cropped), "contrast", 1, seed=0)
+    expected = distort.corrupt(np.asarray(cropped), "contrast", 1, seed=0)
     assert np.array_equal(pixels(out / "contrast/1/cat/0.png"), expected)
 
 
@@ -432,7 +433,7 @@ def test_an_input_that_is_not_there_is_named_and_nothing_is_left(tmp_path):
 def test_the_15_corruptions_are_the_default():
     config = config_of("--input=a", "--output_dir=b")
     assert config == corruptions.CorruptionsConfig("a", "b")
-    assert config.corruptions == distortions.CORRUPTIONS
+    assert config.corruptions == distort.CORRUPTIONS
     assert config.severities == (1, 2, 3, 4, 5)
     assert config.jpeg_quality == 85
 
@@ -472,3 +473,13 @@ def test_help_and_wrong_flags_need_neither_tensorflow_nor_scipy():
         assert result.returncode == status, result.stderr
         assert "Traceback" not in result.stderr
     assert result.stderr.startswith("error: `severity` must be in 1..5.")
+
+
+def test_a_sample_of_the_images_is_taken(photos):
+    out, counts = run(photos, *FEW, "--num_images=2")
+    assert counts == (2, 2)
+    assert sorted(images_in(out)) == [
+        f"{part}/{name}/1.JPEG" for part in PARTS for name in ("cat", "dog")
+    ]
+    with pytest.raises(ValueError, match="`num_images`: 2 before, 3 now"):
+        run(photos, *FEW, "--num_images=3")

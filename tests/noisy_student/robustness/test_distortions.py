@@ -9,17 +9,17 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
-from noisy_student.robustness import (
+from noisy_student.robustness.distortions import (
     blurs,
     digital,
-    distortions,
+    distort,
     severities,
     spatter,
     weather,
 )
 from tests.noisy_student.robustness import pictures
 
-NAMES = distortions.CORRUPTIONS + distortions.EXTRA_CORRUPTIONS
+NAMES = distort.CORRUPTIONS + distort.EXTRA_CORRUPTIONS
 # Of the others the severities differ in more than one direction, or do not
 # change every image more than the ones before.
 MONOTONE = (
@@ -52,7 +52,7 @@ SMALL = pictures.textured(32, 36)
 
 
 def corrupt(image, name, severity=3, seed=0, **options):
-    return distortions.corrupt(image, name, severity, seed=seed, **options)
+    return distort.corrupt(image, name, severity, seed=seed, **options)
 
 
 def generator(seed=0):
@@ -82,7 +82,7 @@ def test_chance_follows_from_seed_key_and_severity(name):
 
 def test_severities_draw_independently():
     states = [
-        distortions._random_state(0, b"k", "fog", severity).uniform()
+        distort._random_state(0, b"k", "fog", severity).uniform()
         for severity in range(1, 6)
     ]
     assert len(set(states)) == 5
@@ -194,10 +194,10 @@ def test_jpeg_compression_has_its_quality():
 
 def test_no_level_is_lost_by_the_rounding_of_floats():
     levels = np.arange(256) / 255
-    assert distortions.to_levels(levels).tolist() == list(range(256))
+    assert distort.to_levels(levels).tolist() == list(range(256))
     pixels = np.array([-0.1, 0.9995 / 255, 1.5 / 255, 1.1])
-    assert distortions.to_levels(pixels).tolist() == [0, 1, 1, 255]
-    assert distortions.to_levels(np.array([0.99 / 255])).tolist() == [0]
+    assert distort.to_levels(pixels).tolist() == [0, 1, 1, 255]
+    assert distort.to_levels(np.array([0.99 / 255])).tolist() == [0]
 
 
 def test_glass_blur_copies_neighbours_from_the_last_pixel_on():
@@ -433,6 +433,8 @@ def test_wrong_arguments_are_refused(arguments, message):
 
 def test_without_scipy_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "scipy", None)
-    monkeypatch.delitem(sys.modules, "noisy_student.robustness.blurs")
+    monkeypatch.delitem(
+        sys.modules, "noisy_student.robustness.distortions.blurs"
+    )
     with pytest.raises(ValueError, match=r"pip install .*\[corruptions\]"):
-        distortions.load("blurs")
+        distort.load("blurs")

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from noisy_student.robustness import distortions
+from noisy_student.robustness.distortions import distort
 from tests.noisy_student.robustness import pictures
 
 PHOTO = pictures.textured(80, 90)
@@ -11,10 +11,10 @@ SMALL = pictures.textured(32, 32)
 
 
 def perturb(image, name, **options):
-    return distortions.perturb(image, name, **{"seed": 0, **options})
+    return distort.perturb(image, name, **{"seed": 0, **options})
 
 
-@pytest.mark.parametrize("name", distortions.PERTURBATIONS)
+@pytest.mark.parametrize("name", distort.PERTURBATIONS)
 def test_a_sequence_has_the_published_length(name):
     large = perturb(PHOTO, name, crop=64)
     assert large.dtype == np.uint8
@@ -29,7 +29,7 @@ def test_a_sequence_has_the_published_length(name):
         assert np.mean(changes) > 0.9
 
 
-@pytest.mark.parametrize("name", distortions.PERTURBATIONS)
+@pytest.mark.parametrize("name", distort.PERTURBATIONS)
 def test_fewer_frames_are_the_first_ones(name):
     few = perturb(SMALL, name, num_frames=3)
     assert np.array_equal(few, perturb(SMALL, name, num_frames=5)[:3])

@@ -2,7 +2,7 @@
 
 import pytest
 
-from noisy_student.robustness import severities
+from noisy_student.robustness.distortions import severities
 
 # As published, without what is told by the algorithm; e is 244, s is 32.
 IMAGENET = {

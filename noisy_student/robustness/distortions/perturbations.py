@@ -15,8 +15,13 @@ import math
 import numpy as np
 from PIL import Image
 
-from noisy_student.robustness import blurs, digital, severities, weather
-from noisy_student.robustness.distortions import crop_middle, to_levels
+from noisy_student.robustness.distortions import (
+    blurs,
+    digital,
+    severities,
+    weather,
+)
+from noisy_student.robustness.distortions.distort import crop_middle, to_levels
 
 _MOST_FRAMES = 31
 # Kept of the picture in the snow, whatever the size.

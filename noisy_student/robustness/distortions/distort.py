@@ -18,15 +18,17 @@ import importlib
 import numpy as np
 
 from data_prep import hashing
-from noisy_student.robustness.severities import (
+from noisy_student.robustness import alexnet
+from noisy_student.robustness.distortions.severities import (
     CORRUPTIONS,
     EXTRA_CORRUPTIONS,
     NUM_SEVERITIES,
     arguments,
 )
 
-# Modules of `noisy_student.robustness`, imported when an image is corrupted:
-# they need SciPy, which is an extra.
+_PACKAGE = "noisy_student.robustness.distortions"
+# Its modules, imported when an image is corrupted: they need SciPy, which is
+# an extra.
 _MODULES = {
     "gaussian_noise": "noises",
     "shot_noise": "noises",
@@ -48,18 +50,7 @@ _MODULES = {
     "pixelate": "digital",
     "jpeg_compression": "digital",
 }
-PERTURBATIONS = (
-    "gaussian_noise",
-    "shot_noise",
-    "motion_blur",
-    "zoom_blur",
-    "brightness",
-    "translate",
-    "rotate",
-    "tilt",
-    "scale",
-    "snow",
-)
+PERTURBATIONS = tuple(alexnet.FLIP_RATES)
 SMALLEST_SIDE = 8
 
 
@@ -211,7 +202,7 @@ def load(module):
         ValueError: SciPy is not installed.
     """
     try:
-        return importlib.import_module(f"noisy_student.robustness.{module}")
+        return importlib.import_module(f"{_PACKAGE}.{module}")
     except ModuleNotFoundError as error:
         if error.name != "scipy":
             raise

@@ -10,26 +10,10 @@ Source:
     `SMALL` is CIFAR-10-C (`make_cifar_c.py`).
 """
 
-# In the order of the paper.
-CORRUPTIONS = (
-    "gaussian_noise",
-    "shot_noise",
-    "impulse_noise",
-    "defocus_blur",
-    "glass_blur",
-    "motion_blur",
-    "zoom_blur",
-    "snow",
-    "frost",
-    "fog",
-    "brightness",
-    "contrast",
-    "elastic_transform",
-    "pixelate",
-    "jpeg_compression",
-)
-# Published beside them, and no part of the mean corruption error.
-EXTRA_CORRUPTIONS = ("speckle_noise", "gaussian_blur", "spatter", "saturate")
+from noisy_student.robustness import alexnet
+
+CORRUPTIONS = tuple(alexnet.CORRUPTION_ERRORS)
+EXTRA_CORRUPTIONS = tuple(alexnet.EXTRA_CORRUPTION_ERRORS)
 NUM_SEVERITIES = 5
 
 # Images whose shorter side is below this have the constants of CIFAR-10-C.

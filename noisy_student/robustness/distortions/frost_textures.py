@@ -5,7 +5,7 @@ from PIL import Image
 
 from data_prep import files, image_encoding
 from efficientnet.messages import first_names
-from noisy_student.robustness import blurs
+from noisy_student.robustness.distortions import blurs
 
 # Needles of ice: how long, in how many directions, and how many begin where.
 _NEEDLE_RADIUS = 12

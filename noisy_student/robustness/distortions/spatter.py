@@ -8,7 +8,7 @@ Source:
 import numpy as np
 from scipy import ndimage
 
-from noisy_student.robustness import blurs
+from noisy_student.robustness.distortions import blurs
 
 _WATER = np.array([175, 238, 238]) / 255
 _MUD = np.array([63, 42, 20]) / 255

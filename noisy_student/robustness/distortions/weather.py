@@ -9,7 +9,7 @@ Source:
 
 import numpy as np
 
-from noisy_student.robustness import blurs, frost_textures
+from noisy_student.robustness.distortions import blurs, frost_textures
 
 _GREY_WEIGHTS = np.array([0.299, 0.587, 0.114])
 _FIRST_WIBBLE = 100
