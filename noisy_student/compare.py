@@ -163,19 +163,23 @@ def remarks(comparisons, *, method=published.NOISY_STUDENT):
         report = comparison.report
         if comparison.row is None:
             found.append(f"{report.name}: {_why_alone(report, method)}.")
-        elif report.kind == "evaluation" and report.num_images not in (
-            None,
-            published.NUM_VALIDATION_IMAGES,
-        ):
-            found.append(
-                f"{report.name}: measured on {report.num_images:,} images, "
-                f"published on {published.NUM_VALIDATION_IMAGES:,}."
-            )
+        else:
+            found.extend(_other_number(report))
         if report.unknown:
             found.append(
                 f"{report.name}: no column for {', '.join(report.unknown)}."
             )
     return found + _repeated(comparisons)
+
+
+def _other_number(report):
+    """Yields a sentence where not all images of a set were looked at."""
+    number = published.NUM_IMAGES.get(report.kind)
+    if None not in (number, report.num_images) and number != report.num_images:
+        yield (
+            f"{report.name}: measured on {report.num_images:,} images, "
+            f"published on {number:,}."
+        )
 
 
 def _why_alone(report, method):

@@ -11,6 +11,7 @@ import numpy as np
 from absl import logging
 
 from data_prep import class_names, progress, thumbnails
+from efficientnet.messages import first_names
 from noisy_student import classify, preflight, run_dir
 
 _PATHS = ("baseline", "student")
@@ -177,7 +178,8 @@ def find(config):
         config.images,
         split=config.split,
         num_classes=num_classes,
-        class_names=run_dir.trained_class_names(config.student),
+        class_names=_common_names(config),
+        flag="images",
     )
     source.check()
     labels, answers = None, {}
@@ -192,6 +194,19 @@ def find(config):
         count(labels, baseline, student),
         tuple(_examples(source, chosen, baseline, student, names)),
     )
+
+
+def _common_names(config):
+    """Returns the names of the classes that a run was trained on, or None."""
+    baseline, student = (
+        run_dir.trained_class_names(getattr(config, flag)) for flag in _PATHS
+    )
+    if baseline and student and baseline != student:
+        raise ValueError(
+            "--baseline and --student were trained on classes of other names "
+            f"or order: {first_names(baseline)} and {first_names(student)}."
+        )
+    return student or baseline
 
 
 def _describe(models, config, flag):

@@ -46,9 +46,8 @@ def evaluate(model, batches, *, strategy=None, count=None):
     strategy = strategy or tf.distribute.get_strategy()
     count = count or counter(model, strategy=strategy)
     totals = {}
-    # Replicas take part in each other's sums in one order.
     alone = strategy.num_replicas_in_sync == 1
-    threads = steps_ahead.num_threads(strategy) if alone else 1
+    threads = steps_ahead.num_threads(strategy) if alone else 0
     ahead = steps_ahead.StepsAhead(count, threads)
     for _, sums in ahead.run(_with_checked_pixels(batches, strategy)):
         for name, value in sums.items():
@@ -284,5 +283,6 @@ def _sums(logits, batch, measure):
     }
     batch = {**batch, "labels": in_range}
     for name, values in measure(logits, batch).items():
-        sums[name] = tf.tensordot(mask, values, axes=1)
+        weights = tf.reshape(mask, [-1] + [1] * (values.shape.rank - 1))
+        sums[name] = tf.reduce_sum(weights * values, axis=0)
     return sums

@@ -191,8 +191,9 @@ def _of_benchmark(path, report):
         _check(path, name, value, top=1 if name in _FRACTIONS else None)
     shown = _in_percent({**figures, **_of_curve(curve)})
     num_images = figures.pop("num_images", report.get("num_images"))
-    unknown = tuple(n for n in figures if n not in (*HEADINGS, "loss"))
-    if not shown and not curve:
+    known = (*HEADINGS, "loss", "clean_top_1", "num_sequences")
+    unknown = tuple(name for name in figures if name not in known)
+    if not (shown or curve or report.get("corruptions")):
         raise _nothing_known(path, unknown)
     return Measured(
         name=str(path),

@@ -8,6 +8,11 @@ import efficientnet
 efficientnet.require_keras_2()
 
 
+def is_bfloat16():
+    """Returns whether networks that are built now compute in bfloat16."""
+    return tf.keras.mixed_precision.global_policy().name == "mixed_bfloat16"
+
+
 def set_policy(hardware, strategy):
     """Sets Keras' precision policy for the networks that are built later.
 

@@ -22,7 +22,13 @@ PAPER = "Xie et al., CVPR 2020 (arXiv 1911.04252)"
 RELEASE = "the EfficientNet release's table of Noisy Student checkpoints"
 REEVALUATION = "timm's re-evaluation of the released checkpoints"
 
-NUM_VALIDATION_IMAGES = 50_000
+# Images of a set, or of each of its parts.
+NUM_IMAGES = {
+    "evaluation": 50_000,
+    "imagenet_a": 7_500,
+    "imagenet_c": 50_000,
+    "adversarial": 50_000,
+}
 
 _L2 = "efficientnet-l2"
 # The tables of robustness are of L2 before it is tuned at 800 pixels.

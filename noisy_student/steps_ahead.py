@@ -12,7 +12,9 @@ class StepsAhead:
     Args:
         step: Function of what a step computes from.
         threads: Steps that are started at a time. More than one where `step`
-            returns when all is computed, as on a processor.
+            returns when all is computed, as on a processor; none where it and
+            the batches take part in collectives, whose order must be the same
+            on all workers.
     """
 
     def __init__(self, step, threads=1):
@@ -35,6 +37,10 @@ class StepsAhead:
         Yields:
             Pairs of what was kept and the result.
         """
+        if not self._threads:
+            for kept, batch in batches:
+                yield kept, self._step(batch)
+            return
         with concurrent.futures.ThreadPoolExecutor(self._threads) as pool:
             for kept, batch in batches:
                 result = pool.submit(self._step, batch)
@@ -50,7 +56,7 @@ class StepsAhead:
 
 
 def num_threads(strategy):
-    """Returns how many steps without collectives should start at a time.
+    """Returns how many steps should start at a time on one worker.
 
     A processor computes a step before the call returns, and leaves a tenth of
     two cores idle; other devices queue steps.

@@ -29,31 +29,20 @@ def input_gradient(model, pixels, labels):
     return tape.gradient(losses, pixels)
 
 
-def move(pixels, signs, epsilon):
-    """Returns FGSM's images: pixels moved by epsilon, kept in [0, 255].
+def fgsm(pixels, gradient, epsilon):
+    """Returns images moved by one step, the fast gradient sign method.
 
     Args:
         pixels: float32 [b, h, w, 3].
-        signs: Signs of `input_gradient`, float32 of the same shape.
-        epsilon: float, by how much.
-    """
-    return tf.clip_by_value(pixels + epsilon * signs, _LEAST, _MOST)
-
-
-def fgsm(model, pixels, labels, epsilon):
-    """Returns images changed by one step, the fast gradient sign method.
-
-    Args:
-        model: As in `input_gradient`.
-        pixels: float32 [b, h, w, 3].
-        labels: int64 [b].
+        gradient: What `input_gradient` returned for them.
         epsilon: float, by how much each pixel moves.
     """
-    return move(pixels, tf.sign(input_gradient(model, pixels, labels)), epsilon)
+    moved = pixels + epsilon * tf.sign(gradient)
+    return tf.clip_by_value(moved, _LEAST, _MOST)
 
 
 def pgd(
-    model, pixels, labels, epsilon, *, num_steps=10, step_size=None, seed=None
+    model, pixels, labels, epsilon, *, num_steps=10, step_size=None, noise=None
 ):
     """Returns images changed by several steps, projected gradient descent.
 
@@ -65,16 +54,15 @@ def pgd(
         num_steps: How many steps.
         step_size: By how much a pixel moves in each; None is 2.5 epsilon /
             steps.
-        seed: int [2] of a random start within epsilon; None starts at the
-            images.
+        noise: float32 of the shape of `pixels`, in [-1, 1]: where in the cube
+            of epsilon to start; None starts at the images.
     """
     if step_size is None:
         step_size = 2.5 * epsilon / num_steps
     low = tf.maximum(pixels - epsilon, _LEAST)
     high = tf.minimum(pixels + epsilon, _MOST)
     start = pixels
-    if seed is not None:
-        noise = tf.random.stateless_uniform(tf.shape(pixels), seed, -1.0, 1.0)
+    if noise is not None:
         start = tf.clip_by_value(pixels + epsilon * noise, low, high)
 
     def step(number, changed):
@@ -90,6 +78,25 @@ def pgd(
         parallel_iterations=1,
     )
     return changed
+
+
+def start_noise(pixels, seed):
+    """Returns where PGD starts, float32 in [-1, 1] of the shape of pixels.
+
+    A function of each image and the seed alone, whatever batch it is in.
+
+    Args:
+        pixels: float32 [b, h, w, 3] in [0, 255].
+        seed: int.
+    """
+    shape = pixels.shape[1:]
+
+    def draw(image):
+        # Below 2**24 float32 tells whole numbers apart.
+        number = tf.cast(tf.reduce_sum(image) % 2.0**24, tf.int32)
+        return tf.random.stateless_uniform(shape, [seed, number], -1.0, 1.0)
+
+    return tf.map_fn(draw, pixels)
 
 
 def measure(model, config):
@@ -127,16 +134,16 @@ def measure(model, config):
         is_right = tf.equal(tf.argmax(logits, axis=-1), labels)
         values = {"top_1": tf.cast(is_right, tf.float32)}
         if config.fgsm_epsilons:
-            signs = tf.sign(input_gradient(model, pixels, labels))
+            gradient = input_gradient(model, pixels, labels)
             values["fgsm"] = over(
                 config.fgsm_epsilons,
-                lambda epsilon: move(pixels, signs, epsilon),
+                lambda epsilon: fgsm(pixels, gradient, epsilon),
                 labels,
             )
         if config.pgd_epsilons:
-            # Images that differ start differently, whatever their place.
-            draw = tf.cast(tf.reduce_sum(pixels), tf.int32)
-            seed = tf.stack([tf.constant(config.seed), draw])
+            noise = None
+            if config.pgd_random_start:
+                noise = start_noise(pixels, config.seed)
             values["pgd"] = over(
                 config.pgd_epsilons,
                 lambda epsilon: pgd(
@@ -146,7 +153,7 @@ def measure(model, config):
                     epsilon,
                     num_steps=config.pgd_steps,
                     step_size=config.pgd_step_size,
-                    seed=seed if config.pgd_random_start else None,
+                    noise=noise,
                 ),
                 labels,
             )

@@ -6,9 +6,11 @@ from typing import Optional
 
 from absl import logging
 
-from data_prep import command_line, files
+from data_prep import command_line, files, shards
 from noisy_student import run_dir
 from noisy_student.robustness import network as network_lib
+
+TFDS = "tfds:"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,14 +21,15 @@ class BenchmarkConfig:
         network: `network.NetworkConfig`.
         label_data_dir: Where the images are, as `labeled_images.open_source`
             or the layout of a benchmark takes it.
-        eval_split: Prefix of shards, or the split of a tfds data set.
+        eval_split: Prefix of shards, or the split of a tfds data set; None
+            where neither is taken.
         output_dir: Folder of the report and of what is known of it; None
             writes none.
     """
 
     network: network_lib.NetworkConfig
     label_data_dir: Optional[str]
-    eval_split: str
+    eval_split: Optional[str]
     output_dir: Optional[str] = None
 
     def __post_init__(self):
@@ -38,13 +41,16 @@ class BenchmarkConfig:
             files.check_folder("output_dir", self.output_dir)
 
 
-def define_flags(flag_values, *, eval_split, resize=network_lib.CROP):
+def define_flags(
+    flag_values, *, eval_split, resize=network_lib.CROP, by_parts=False
+):
     """Declares the flags of `BenchmarkConfig`.
 
     Args:
         flag_values: The `absl.flags.FlagValues` they are declared in.
-        eval_split: Default of `--eval_split`.
+        eval_split: Default of `--eval_split`; None declares none.
         resize: Default of `--resize`.
+        by_parts: Whether a run that was stopped goes on.
     """
     group = command_line.FlagGroup("What to look at", flag_values)
     group.string(
@@ -52,27 +58,38 @@ def define_flags(flag_values, *, eval_split, resize=network_lib.CROP):
         None,
         "The images: the folder as released, shards, or tfds:NAME.",
     )
-    group.string(
-        "eval_split",
-        eval_split,
-        "Prefix of shards, or the split of a data set of tensorflow_datasets.",
-    )
-    group.string(
-        "output_dir",
-        None,
-        "Folder of the report; a run that was stopped goes on there.",
-    )
+    if eval_split is not None:
+        group.string(
+            "eval_split",
+            eval_split,
+            "Prefix of shards, or the split of a data set of "
+            "tensorflow_datasets.",
+        )
+    goes_on = "; a run that was stopped goes on there" if by_parts else ""
+    group.string("output_dir", None, f"Folder of the report{goes_on}.")
     network_lib.define_flags(flag_values, resize)
 
 
 def config_from_flags(values):
     """Returns the `BenchmarkConfig` of parsed flags."""
+    has_split = "eval_split" in values
     return BenchmarkConfig(
         network=network_lib.config_from_flags(values),
         label_data_dir=values.label_data_dir,
-        eval_split=values.eval_split,
+        eval_split=values.eval_split if has_split else None,
         output_dir=values.output_dir,
     )
+
+
+def absolute(place):
+    """Returns where images are, however it was spelled.
+
+    Args:
+        place: As `--label_data_dir` takes it.
+    """
+    if place.startswith(TFDS):
+        return place
+    return ";".join(map(files.absolute, shards.separate(place)))
 
 
 def report(kind, config, network, figures, **more):

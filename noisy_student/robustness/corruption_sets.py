@@ -5,9 +5,9 @@ import os
 from data_prep import class_names, files, shards
 from efficientnet.messages import first_names
 from noisy_student import run_dir
-from noisy_student.robustness import layout
+from noisy_student.robustness import benchmark, layout
+from noisy_student.robustness import network as network_lib
 
-TFDS = "tfds:"
 # The released archives, and what is in each.
 _GROUPS = {
     "noise": ("gaussian_noise", "shot_noise", "impulse_noise"),
@@ -31,7 +31,7 @@ def locate(directory, corruption, severity):
         corruption: Its name.
         severity: 1 to 5.
     """
-    if directory.startswith(TFDS):
+    if directory.startswith(benchmark.TFDS):
         return f"{directory}/{corruption}_{severity}"
     return os.path.join(
         layout.folder_of(directory, corruption, _GROUPS), str(severity)
@@ -55,7 +55,7 @@ def check(directory, corruptions, severities, num_classes):
         ValueError: If severities or class folders are missing or too many;
             names them.
     """
-    if directory.startswith(TFDS):
+    if directory.startswith(benchmark.TFDS):
         return
     layout.check_root(directory, _GROUPS)
     problems, names = [], None
@@ -76,7 +76,7 @@ def check(directory, corruptions, severities, num_classes):
             if any(map(shards.parse_name, files.list_names(place))):
                 continue
             if names is None:
-                names = _expected_names(found, num_classes)
+                names = _expected_names(place, found, num_classes)
             problem = _compare(place, found, names, "class folders")
             if problem:
                 problems.append(problem)
@@ -87,15 +87,17 @@ def check(directory, corruptions, severities, num_classes):
         )
 
 
-def _expected_names(found, num_classes):
+def _expected_names(place, found, num_classes):
     """Returns the names that all sets must have, a set."""
     labels = class_names.imagenet_labels()
     if num_classes == len(labels) and found & set(labels):
         return set(labels)
     if len(found) != num_classes:
         raise ValueError(
-            f"The network has {num_classes} classes, the images are in "
-            f"{len(found)} class folders: {first_names(sorted(found))}."
+            f"--label_data_dir: the network has {num_classes} classes, {place} "
+            f"has {len(found)} class folders: "
+            f"{first_names(sorted(found)) if found else 'none'}."
+            f"{network_lib.background_hint(num_classes)}"
         )
     return found
 
@@ -111,24 +113,32 @@ def _compare(folder, found, wanted, what):
     return f"{folder!r} has {len(found)} {what}, {'; '.join(parts)}"
 
 
-def opener(config, network, place):
-    """Returns a function that opens the images of a place, checked.
+def opener(config, network, place, flag):
+    """Returns a function that opens the images of a place.
 
     Args:
         config: `benchmark.BenchmarkConfig`.
         network: `network.Network`.
         place: As `labeled_images.open_source` takes it.
+        flag: The flag that names it, for messages.
     """
+    num_classes = network.model_config.num_classes
     from noisy_student import labeled_images
 
     def open_images():
         source = labeled_images.open_source(
             place,
             split=config.eval_split,
-            num_classes=network.model_config.num_classes,
+            num_classes=num_classes,
             class_names=run_dir.trained_class_names(network.config.checkpoint),
+            flag=flag,
         )
-        source.check()
+        if source.num_classes not in (None, num_classes):
+            raise ValueError(
+                f"{source.origin}: {source.num_classes} classes, the network "
+                f"has {num_classes}."
+                f"{network_lib.background_hint(num_classes)}"
+            )
         return source
 
     return open_images

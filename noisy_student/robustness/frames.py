@@ -3,14 +3,17 @@
 import dataclasses
 import os
 import re
-from typing import Callable
+from typing import Callable, Optional
 
 import numpy as np
 import tensorflow as tf
 
 from data_prep import cores, files, records, shards, tf_data
+from efficientnet.messages import first_names
+from noisy_student.robustness import layout
 
 _VIDEO = re.compile(r".*\.(mp4|avi|mov|mkv|webm)", re.IGNORECASE)
+_IMAGE = re.compile(r".*\.(jpg|jpeg|png)", re.IGNORECASE)
 _PADDING = ""
 
 
@@ -20,11 +23,13 @@ class Sequences:
 
     Attributes:
         origin: Where they come from, as messages say it.
+        num_files: How many files they are in; None for shards.
         frames: Returns an unbatched `tf.data.Dataset` of dicts `image_bytes`
             (string, an encoded image) and `sequence` (string, its name).
     """
 
     origin: str
+    num_files: Optional[int]
     frames: Callable
 
 
@@ -45,27 +50,36 @@ def open_sequences(directory, split):
 
     Raises:
         FileNotFoundError: If there is none.
-        ValueError: If there are videos and OpenCV is not installed.
+        ValueError: If files are neither, or there are videos and OpenCV is
+            not installed.
     """
     origin = f"--label_data_dir, {directory}"
     if any(map(shards.parse_name, files.list_names(directory))):
         with files.naming(origin):
             paths = records.list_shards(directory, split)
-        return Sequences(origin, lambda: _of_shards(paths))
-    videos, frames = [], []
-    for folder, inner, names in os.walk(directory):
-        inner.sort()
-        visible = sorted(name for name in names if not name.startswith("."))
-        paths = [os.path.join(folder, name) for name in visible]
-        found = [path for path in paths if _VIDEO.fullmatch(path)]
-        videos.extend(found)
-        if not found and not inner:
-            frames.extend(paths)
+        return Sequences(origin, None, lambda: _of_shards(paths))
+    found = list(layout.walk(directory))
+    videos = [path for path in found if _VIDEO.fullmatch(path)]
+    if videos and len(videos) < len(found):
+        others = sorted(set(found) - set(videos))
+        raise ValueError(
+            f"{origin}: {len(videos)} videos, but {len(others)} other files: "
+            f"{first_names(others)}."
+        )
     if videos:
         _require_opencv()
-        return Sequences(origin, lambda: _of_videos(videos, directory))
-    if frames:
-        return Sequences(origin, lambda: _of_files(frames, directory))
+        return Sequences(
+            origin, len(videos), lambda: _of_videos(videos, directory)
+        )
+    if others := [path for path in found if not _IMAGE.fullmatch(path)]:
+        raise ValueError(
+            f"{origin}: {len(others)} files are neither videos nor JPEG or PNG "
+            f"images: {first_names(others)}."
+        )
+    if found:
+        return Sequences(
+            origin, len(found), lambda: _of_files(found, directory)
+        )
     raise FileNotFoundError(
         f"{origin}: neither videos nor folders of frames nor shards."
     )
@@ -122,6 +136,7 @@ def _decode_video(path):
     import cv2
 
     video = cv2.VideoCapture(path.decode())
+    expected = round(video.get(cv2.CAP_PROP_FRAME_COUNT))
     encoded = []
     while True:
         is_frame, pixels = video.read()
@@ -130,8 +145,11 @@ def _decode_video(path):
         png = cv2.imencode(".png", pixels, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1]
         encoded.append(png.tobytes())
     video.release()
-    if not encoded:
-        raise ValueError(f"{path.decode()!r}: no frame of this video is read.")
+    if not encoded or len(encoded) < expected:
+        raise ValueError(
+            f"{path.decode()!r}: {len(encoded)} of {expected} frames of this "
+            "video can be read."
+        )
     return np.array(encoded, object)
 
 

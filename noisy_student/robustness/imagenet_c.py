@@ -126,7 +126,10 @@ def _check_names(errors):
 def define_flags(flag_values):
     """Declares the flags of this command."""
     benchmark.define_flags(
-        flag_values, eval_split="validation", resize=network_lib.WHOLE
+        flag_values,
+        eval_split="validation",
+        resize=network_lib.WHOLE,
+        by_parts=True,
     )
     group = command_line.FlagGroup("What to count", flag_values)
     group.list(
@@ -189,28 +192,9 @@ def evaluate(config, corruptions, clean_data_dir=None):
         SEVERITIES,
         network.model_config.num_classes,
     )
-    # TensorFlow is imported only now: a wrong folder must not wait for it.
-    from noisy_student import preprocessing
-    from noisy_student.robustness import parts
-
-    def part(name, place, view):
-        return parts.Part(
-            name, corruption_sets.opener(config, network, place), view
-        )
-
-    sets = [
-        part(
-            f"{name}_{severity}",
-            corruption_sets.locate(config.label_data_dir, name, severity),
-            network.view,
-        )
-        for name in corruptions
-        for severity in SEVERITIES
-    ]
-    if clean_data_dir is not None:
-        view = preprocessing.eval_view(network.model_config)
-        sets.append(part("clean", clean_data_dir, view))
-    measured = parts.measure_all(_KIND, config, network, sets)
+    measured, stored_size = _measure(
+        config, network, corruptions, clean_data_dir
+    )
     errors = {
         name: [
             1 - measured[f"{name}_{severity}"]["top_1"]
@@ -232,10 +216,36 @@ def evaluate(config, corruptions, clean_data_dir=None):
         config,
         network,
         figures,
-        stored_size=next(iter(measured.values()))["stored_size"],
+        stored_size=stored_size,
         corruptions=details,
     )
     return figures
+
+
+def _measure(config, network, corruptions, clean_data_dir):
+    """Returns what `parts.measure_all` does, of all sets."""
+    # Imports TensorFlow, which a wrong flag must not wait for.
+    from noisy_student import preprocessing
+    from noisy_student.robustness import parts
+
+    def part(name, place, view, flag):
+        images = corruption_sets.opener(config, network, place, flag)
+        return parts.Part(name, place, images, view)
+
+    sets = [
+        part(
+            f"{name}_{severity}",
+            corruption_sets.locate(config.label_data_dir, name, severity),
+            network.view,
+            "label_data_dir",
+        )
+        for name in corruptions
+        for severity in SEVERITIES
+    ]
+    if clean_data_dir is not None:
+        view = preprocessing.eval_view(network.model_config)
+        sets.append(part("clean", clean_data_dir, view, "clean_data_dir"))
+    return parts.measure_all(_KIND, config, network, sets)
 
 
 def _figures(errors, measured):

@@ -26,7 +26,6 @@ from noisy_student.robustness import network as network_lib
 
 PERTURBATIONS = tuple(alexnet.FLIP_RATES)
 _KIND = "imagenet_p"
-_TOP_K = 5
 
 
 def is_noise(perturbation):
@@ -72,7 +71,7 @@ def top_5_distance(top_5, noise):
 
     Args:
         top_5: int [sequences, frames, 5], the five best classes of each frame,
-            the best first.
+            the best first; fewer where there are not so many.
         noise: As in `flip_probability`.
 
     Raises:
@@ -84,8 +83,9 @@ def top_5_distance(top_5, noise):
 def _distance(now, before):
     """Returns int [pairs], from int [pairs, 5] and int [pairs or 1, 5]."""
     is_same = before[..., :, np.newaxis] == now[..., np.newaxis, :]
-    place = np.where(is_same.any(-1), is_same.argmax(-1), _TOP_K)
-    return np.abs(place - np.arange(_TOP_K)).sum(-1)
+    num_places = now.shape[-1]
+    place = np.where(is_same.any(-1), is_same.argmax(-1), num_places)
+    return np.abs(place - np.arange(num_places)).sum(-1)
 
 
 def mean_top_5_distance(distances, reference):
@@ -143,7 +143,10 @@ def _check_names(values):
 def define_flags(flag_values):
     """Declares the flags of this command."""
     benchmark.define_flags(
-        flag_values, eval_split="validation", resize=network_lib.WHOLE
+        flag_values,
+        eval_split="validation",
+        resize=network_lib.WHOLE,
+        by_parts=True,
     )
     group = command_line.FlagGroup("What to count", flag_values)
     group.list(
@@ -191,7 +194,7 @@ def evaluate(config, perturbations, reference=None):
     """
     perturbation_sets.check(config.label_data_dir, perturbations, PERTURBATIONS)
     network = network_lib.open_network(config.network)
-    measured = perturbation_sets.measure_all(
+    measured, stored_size = perturbation_sets.measure_all(
         _KIND, config, network, perturbations, _measure
     )
     figures = {
@@ -215,7 +218,7 @@ def evaluate(config, perturbations, reference=None):
         config,
         network,
         figures,
-        stored_size=next(iter(measured.values()))["stored_size"],
+        stored_size=stored_size,
         perturbations=measured,
     )
     return figures

@@ -19,7 +19,7 @@ import numpy as np
 from absl import logging
 
 from data_prep import command_line, files
-from noisy_student.robustness import benchmark, natural_images
+from noisy_student.robustness import benchmark, layout, natural_images
 from noisy_student.robustness import network as network_lib
 
 _NAME = re.compile(r"ILSVRC2012_val_(\d{8})\.JPEG")
@@ -27,7 +27,7 @@ _NAME = re.compile(r"ILSVRC2012_val_(\d{8})\.JPEG")
 
 def define_flags(flag_values):
     """Declares the flags of this command."""
-    benchmark.define_flags(flag_values, eval_split="validation")
+    benchmark.define_flags(flag_values, eval_split=None)
     group = command_line.FlagGroup("Which answers are right", flag_values)
     group.string(
         "real_labels",
@@ -50,7 +50,7 @@ def main(flag_values):
     )
     source.check()
     figures = natural_images.measure(
-        network, source, measures.calibrated_among_answers
+        network, source, measures.accuracy_of_answers
     )
     benchmark.report(
         "imagenet_real", config, network, measures.calibration_error(figures)
@@ -75,10 +75,9 @@ def find_images(directory, label_file):
     """
     answers = _read_answers(label_file)
     found = {}
-    for folder, _, names in os.walk(directory):
-        for name in names:
-            if match := _NAME.fullmatch(name):
-                found[int(match[1])] = os.path.join(folder, name)
+    for path in layout.walk(directory):
+        if match := _NAME.fullmatch(os.path.basename(path)):
+            found[int(match[1])] = path
     if not found:
         raise FileNotFoundError(
             f"--label_data_dir={directory}: no ILSVRC2012_val_????????.JPEG."
@@ -102,7 +101,12 @@ def find_images(directory, label_file):
 
 
 def _read_answers(path):
-    if not path or not files.exists(path):
+    if not path:
+        raise ValueError(
+            "--real_labels is needed: the released real.json, a list of labels "
+            "for each validation image."
+        )
+    if not files.exists(path):
         raise FileNotFoundError(f"--real_labels={path}: no such file.")
     answers = files.read_json(path)
     if (

@@ -55,3 +55,21 @@ def check_root(directory, groups):
             directory,
             first_names(others),
         )
+
+
+def walk(directory, follow_links=True):
+    """Yields the paths of files below a folder in order, without hidden ones.
+
+    Args:
+        directory: Local folder.
+        follow_links: Whether to follow links to folders right in it.
+    """
+    for entry in sorted(os.scandir(directory), key=lambda entry: entry.name):
+        if entry.name.startswith("."):
+            continue
+        # A class folder may be a link to where the images are; deeper links
+        # are not followed, as they may lead in a circle.
+        if entry.is_dir(follow_symlinks=follow_links):
+            yield from walk(entry.path, follow_links=False)
+        else:
+            yield entry.path

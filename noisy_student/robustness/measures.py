@@ -8,19 +8,17 @@ from noisy_student import evaluate
 _NUM_BINS = 15
 
 
-def calibrated(accuracy, logits, labels):
-    """Adds what `calibration_error` needs to what `accuracy` measures.
+def calibrated(logits, values):
+    """Adds to what is measured what `calibration_error` needs.
 
     Args:
-        accuracy: Such as `evaluate.accuracy`; its `top_1` is taken.
-        logits: float32 [b, classes].
-        labels: int64 [b].
+        logits: float32 [b, classes], of the classes that may be answered.
+        values: dict of float32 [b], with `top_1`.
 
     Returns:
-        dict of float32 [b] and, `confidence_bins` and `hit_bins`, float32
-        [b, bins]: confidence and `top_1`, in the image's bin of confidence.
+        `values` and, `confidence_bins` and `hit_bins`, float32 [b, bins]:
+        confidence and `top_1`, in the image's bin of confidence.
     """
-    values = accuracy(logits, labels)
     confidence = tf.reduce_max(tf.nn.softmax(logits), axis=-1)
     # A confidence of 1 belongs to the last bin.
     bins = tf.cast(confidence * _NUM_BINS, tf.int32)
@@ -51,8 +49,13 @@ def calibration_error(figures):
     return {**figures, "calibration_error": float(np.abs(gap).sum())}
 
 
-def among(classes, logits, labels):
-    """Measures accuracy among all classes and among a subset of them.
+def accuracy(logits, labels):
+    """Measures accuracy and loss as `evaluate.accuracy`, `calibrated`."""
+    return calibrated(logits, evaluate.accuracy(logits, labels))
+
+
+def accuracy_among(classes, logits, labels):
+    """Measures accuracy among a subset of the classes and among all.
 
     Args:
         classes: Sequence of int, the subset that labels are of.
@@ -61,27 +64,24 @@ def among(classes, logits, labels):
 
     Returns:
         dict of float32 [b]: `top_1`, `top_5` and `loss` where the network may
-        answer with the subset only, and `top_1_1000_way` and
+        answer with the subset only, `calibrated`, and `top_1_1000_way` and
         `top_5_1000_way`, of all classes of ImageNet; `outside_classes` is 1
         for a label that is not of the subset.
     """
     everything = evaluate.accuracy(logits, labels)
     is_member = np.zeros(logits.shape[-1], bool)
     is_member[list(classes)] = True
-    subset = evaluate.accuracy(
-        tf.where(is_member, logits, logits.dtype.min), labels
-    )
+    logits = tf.where(is_member, logits, logits.dtype.min)
+    is_outside = tf.logical_not(tf.gather(is_member, labels))
     return {
-        **subset,
+        **accuracy(logits, labels),
         "top_1_1000_way": everything["top_1"],
         "top_5_1000_way": everything["top_5"],
-        "outside_classes": tf.cast(
-            tf.logical_not(tf.gather(is_member, labels)), tf.float32
-        ),
+        "outside_classes": tf.cast(is_outside, tf.float32),
     }
 
 
-def calibrated_among_answers(logits, labels):
+def accuracy_of_answers(logits, labels):
     """Measures `top_1` where an image has several right answers, `calibrated`.
 
     Args:
@@ -90,6 +90,4 @@ def calibrated_among_answers(logits, labels):
     """
     answers = tf.argmax(logits, axis=-1)[:, tf.newaxis]
     hits = tf.reduce_any(tf.equal(answers, labels), axis=-1)
-    return calibrated(
-        lambda *_: {"top_1": tf.cast(hits, tf.float32)}, logits, labels
-    )
+    return calibrated(logits, {"top_1": tf.cast(hits, tf.float32)})

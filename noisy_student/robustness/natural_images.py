@@ -33,8 +33,8 @@ def evaluate(kind, config, classes=None):
         classes: Labels that the images have; None if any.
 
     Returns:
-        The figures: those of `measures.among` with `classes`, those of
-        `evaluate.accuracy` without, the calibration error and `num_images`.
+        The figures: those of `measures.accuracy_among` with `classes`, those
+        of `measures.accuracy` without, the calibration error and `num_images`.
 
     Raises:
         FileNotFoundError: If there are no images or no checkpoint.
@@ -44,8 +44,7 @@ def evaluate(kind, config, classes=None):
         check_folders(config.label_data_dir, classes)
     network = network_lib.open_network(config.network)
     require_imagenet(network)
-    # TensorFlow is imported only now: a wrong folder must not wait for it.
-    from noisy_student import evaluate as evaluate_lib
+    # Imports TensorFlow, which a wrong flag must not wait for.
     from noisy_student import labeled_images
     from noisy_student.robustness import measures
 
@@ -55,14 +54,10 @@ def evaluate(kind, config, classes=None):
         num_classes=network.model_config.num_classes,
     )
     source.check()
-    accuracy = evaluate_lib.accuracy
+    accuracy = measures.accuracy
     if classes is not None:
-        accuracy = functools.partial(measures.among, classes)
-    figures = measure(
-        network,
-        source,
-        lambda logits, labels: measures.calibrated(accuracy, logits, labels),
-    )
+        accuracy = functools.partial(measures.accuracy_among, classes)
+    figures = measure(network, source, accuracy)
     if figures.pop(_OUTSIDE, 0):
         raise ValueError(
             f"{source.origin}: labels beyond the {len(classes)} classes of "
@@ -80,6 +75,7 @@ def require_imagenet(network):
         raise ValueError(
             "This benchmark is of ImageNet's 1000 classes. Received: "
             f"--checkpoint={network.config.checkpoint} with {num_classes}."
+            f"{network_lib.background_hint(num_classes)}"
         )
 
 

@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Any, Callable, Optional
 
-from data_prep import command_line
+from data_prep import class_names, command_line
 from noisy_student import config as config_lib
 from noisy_student import flag_declarations, flags, preflight
 from noisy_student.hardware_config import HardwareConfig
@@ -64,6 +64,8 @@ class Network:
 
     def describe(self):
         """Returns what a report says of the network, a dict."""
+        from noisy_student import precision
+
         return {
             "checkpoint": self.config.checkpoint,
             "model_name": self.model_config.model_name,
@@ -71,6 +73,9 @@ class Network:
             "image_size": self.model_config.image_size,
             "resize": self.config.resize,
             "use_ema": self.config.use_ema,
+            "checkpoint_head": self.config.head,
+            "advprop_preprocessing": self.config.advprop_preprocessing,
+            "use_bfloat16": precision.is_bfloat16(),
         }
 
 
@@ -118,6 +123,16 @@ def open_network(config):
             )
 
     return Network(config, model, strategy, view, load)
+
+
+def background_hint(num_classes):
+    """Returns what to do about a network of 1001 classes, else nothing."""
+    if num_classes != class_names.NUM_IMAGENET_CLASSES + 1:
+        return ""
+    return (
+        " If the first of its classes is the background, "
+        "--checkpoint_head=drop_background leaves it out."
+    )
 
 
 def define_flags(flag_values, resize=CROP):

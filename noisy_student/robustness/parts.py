@@ -9,8 +9,9 @@ from absl import logging
 
 from data_prep import files
 from efficientnet import checkpoint_archive
+from efficientnet.messages import first_names
 from noisy_student import checkpoints, evaluate
-from noisy_student.robustness import views
+from noisy_student.robustness import benchmark, views
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,11 +20,13 @@ class Part:
 
     Attributes:
         name: What its figures are kept under.
-        open: Returns its `labeled_images.LabeledImages`, checked.
+        place: Where its images are.
+        open: Returns its `labeled_images.LabeledImages`.
         view: image_bytes -> pixels.
     """
 
     name: str
+    place: str
     open: Callable
     view: Callable
 
@@ -36,24 +39,28 @@ class PartFolder:
         config: `benchmark.BenchmarkConfig`; without an `output_dir` nothing
             is kept.
         network: `network.Network`.
+        stored_size: [height, width] of the stored images in pixels.
 
     Raises:
         ValueError: If the folder holds figures of another network or of other
             images.
     """
 
-    def __init__(self, kind, config, network):
+    def __init__(self, kind, config, network, stored_size):
         self._folder = None
         if config.output_dir is None:
             return
         self._folder = os.path.join(config.output_dir, kind)
+        checkpoint = config.network.checkpoint
         settings = {
-            "label_data_dir": config.label_data_dir,
-            "eval_split": config.eval_split,
             **network.describe(),
+            "checkpoint": files.absolute(checkpoint),
             "weights": checkpoints.fingerprint(
-                checkpoint_archive.find(config.network.checkpoint)
+                checkpoint_archive.find(checkpoint)
             ),
+            "label_data_dir": benchmark.absolute(config.label_data_dir),
+            "eval_split": config.eval_split,
+            "stored_size": stored_size,
         }
         files.check_settings(self._folder, settings)
         files.write_settings(self._folder, settings)
@@ -61,11 +68,19 @@ class PartFolder:
     def _path(self, name):
         return os.path.join(self._folder, f"{name}.json")
 
-    def read(self, name):
-        """Returns the figures of a part, None if they are not known."""
+    def read(self, name, **expected):
+        """Returns the figures of a part, None if they are not known.
+
+        Args:
+            name: Of the part.
+            **expected: Values that its figures must have, so as to be of the
+                images that are there now.
+        """
         if self._folder is None or not files.exists(self._path(name)):
             return None
-        return files.read_json(self._path(name))
+        figures = files.read_json(self._path(name))
+        fits = all(figures.get(key) == v for key, v in expected.items())
+        return figures if fits else None
 
     def write(self, name, figures):
         """Keeps the figures of a part."""
@@ -83,29 +98,31 @@ def measure_all(kind, config, network, parts):
         parts: Sequence of `Part`.
 
     Returns:
-        {name: what `evaluate.evaluate` returned, and `stored_size`, [height,
-        width] of its first image}.
+        ({name: what `evaluate.evaluate` returned}, [height, width] of the
+        first stored image).
 
     Raises:
-        ValueError: If a set has another number of images than the first.
+        FileNotFoundError: If the images of a set are not there.
+        ValueError: If a set has another number of images than the first, or
+            cannot be evaluated; the first is said before anything is computed.
     """
-    folder = PartFolder(kind, config, network)
+    counts = _count_images(parts)
+    stored_size = views.stored_size(parts[0].open().dataset())
+    folder = PartFolder(kind, config, network, stored_size)
     figures, look = {}, None
     for number, part in enumerate(parts, start=1):
-        known = folder.read(part.name)
+        images = {
+            "images": benchmark.absolute(part.place),
+            "num_images": counts[part.name],
+        }
+        known = folder.read(part.name, **images)
         if known is None:
             source = part.open()
-            if look is None:
-                look = _Look(network)
-            known = look(source, part.view)
+            source.check()
+            look = look or _Look(network)
+            known = {**look(source, part.view), **images}
             folder.write(part.name, known)
         figures[part.name] = known
-        first = next(iter(figures))
-        if known["num_images"] != figures[first]["num_images"]:
-            raise ValueError(
-                f"{first} has {figures[first]['num_images']} images, "
-                f"{part.name} has {known['num_images']}: some are missing."
-            )
         logging.info(
             "%s, %d of %d: top-1 %.2f %% of %d images.",
             part.name,
@@ -114,7 +131,25 @@ def measure_all(kind, config, network, parts):
             100 * known["top_1"],
             known["num_images"],
         )
-    return figures
+    return figures, stored_size
+
+
+def _count_images(parts):
+    """Returns the number of images of each part, which must be the same."""
+    # Not kept open: names of millions of files are gigabytes.
+    counts = {part.name: part.open().num_images for part in parts}
+    first = parts[0].name
+    wrong = [
+        f"{name} has {count}"
+        for name, count in counts.items()
+        if count != counts[first]
+    ]
+    if wrong:
+        raise ValueError(
+            f"{first} has {counts[first]} images, {first_names(wrong)}: some "
+            "are missing."
+        )
+    return counts
 
 
 class _Look:
@@ -135,5 +170,4 @@ class _Look:
             view=view,
             count=self._count,
         )
-        figures = {name: np.asarray(v).item() for name, v in figures.items()}
-        return {**figures, "stored_size": views.stored_size(source.dataset())}
+        return {name: np.asarray(v).item() for name, v in figures.items()}

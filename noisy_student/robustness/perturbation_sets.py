@@ -2,7 +2,7 @@
 
 from absl import logging
 
-from data_prep import class_names, files, shards
+from data_prep import class_names, files
 from efficientnet.messages import first_names
 from noisy_student import run_dir
 from noisy_student.robustness import layout
@@ -59,9 +59,7 @@ def check(directory, perturbations, known):
 
 
 def _holds_something(place):
-    return layout.sub_folders(place) or any(
-        map(shards.parse_name, files.list_names(place))
-    )
+    return any(not n.startswith(".") for n in files.list_names(place))
 
 
 def measure_all(kind, config, network, perturbations, measure):
@@ -77,26 +75,35 @@ def measure_all(kind, config, network, perturbations, measure):
             are not known, that returns a dict.
 
     Returns:
-        {perturbation: what `measure` returned, and `stored_size`, [height,
-        width] of the first frame}.
+        ({perturbation: what `measure` returned}, [height, width] of the first
+        stored frame).
     """
     from noisy_student.robustness import frames, parts, sequence_answers, views
 
+    places = {
+        name: layout.folder_of(config.label_data_dir, name, _GROUPS)
+        for name in perturbations
+    }
+
+    def open_sequences(name):
+        return frames.open_sequences(places[name], config.eval_split)
+
+    # Not kept open: names of millions of files are gigabytes.
+    counts = {name: open_sequences(name).num_files for name in perturbations}
     labels = _labels(network)
-    folder = parts.PartFolder(kind, config, network)
+    stored_size = views.stored_size(open_sequences(perturbations[0]).frames())
+    folder = parts.PartFolder(kind, config, network, stored_size)
     measured, answers_of = {}, None
     for number, name in enumerate(perturbations, start=1):
-        known = folder.read(name)
+        known = folder.read(name, num_files=counts[name])
         if known is None:
-            place = layout.folder_of(config.label_data_dir, name, _GROUPS)
-            sequences = frames.open_sequences(place, config.eval_split)
-            if answers_of is None:
-                answers_of = sequence_answers.Answers(network)
+            sequences = open_sequences(name)
+            answers_of = answers_of or sequence_answers.Answers(network)
             with files.naming(sequences.origin):
                 paths, top_5 = zip(*answers_of(sequences))
                 classes = [labels.get(path.split("/")[0]) for path in paths]
                 known = measure(name, top_5, classes)
-            known["stored_size"] = views.stored_size(sequences.frames())
+            known["num_files"] = sequences.num_files
             folder.write(name, known)
         measured[name] = known
         logging.info(
@@ -107,7 +114,7 @@ def measure_all(kind, config, network, perturbations, measure):
             100 * known["flip_probability"],
             known["top_5_distance"],
         )
-    return measured
+    return measured, stored_size
 
 
 def _labels(network):

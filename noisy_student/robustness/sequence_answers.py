@@ -1,8 +1,9 @@
 """What a network answers to the frames of sequences."""
 
 import numpy as np
+import tensorflow as tf
 
-from noisy_student import predict, steps_ahead
+from noisy_student import labeled_images, predict, steps_ahead
 from noisy_student.robustness import frames
 
 _TOP_K = 5
@@ -34,9 +35,33 @@ class Answers:
             (name of the sequence, int [frames, 5], the best first).
 
         Raises:
-            ValueError: If the frames of a sequence do not follow each other.
+            ValueError: If the frames of a sequence do not follow each other,
+                or one cannot be looked at; it is named.
         """
-        yield from frames.group(self._frames(sequences))
+        try:
+            yield from frames.group(self._frames(sequences))
+        except tf.errors.OpError:
+            self._explain_failure(sequences)
+            raise
+
+    def _explain_failure(self, sequences):
+        """Raises ValueError with the place of the first frame that fails."""
+        images, name, position = iter(sequences.frames()), None, 0
+        while True:
+            try:
+                image = next(images, None)
+                if image is None:
+                    return
+                sequence = image["sequence"].numpy().decode()
+                position = position + 1 if sequence == name else 0
+                name = sequence
+                self._view(image["image_bytes"])
+            except tf.errors.OpError as error:
+                raise ValueError(
+                    f"frame {position} of sequence {name!r}, or the next one, "
+                    "cannot be looked at: "
+                    f"{labeled_images.first_cause(error)}."
+                ) from error
 
     def _frames(self, sequences):
         batches = frames.batches(sequences, self._view, self._batch_size)

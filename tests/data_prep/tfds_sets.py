@@ -58,9 +58,9 @@ class OnlyText(ThreeShades):
 
 
 @contextlib.contextmanager
-def prepared(folder):
-    """Prepares them in a folder, where `tfds.builder` finds them."""
-    for builder in (ThreeShades, HalfLabeled, OnlyText):
+def prepared(folder, *builders):
+    """Prepares them, or others, in a folder where `tfds.builder` finds them."""
+    for builder in builders or (ThreeShades, HalfLabeled, OnlyText):
         builder(data_dir=str(folder)).download_and_prepare()
     tfds.core.add_data_dir(str(folder))
     try:

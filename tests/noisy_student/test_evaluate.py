@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from noisy_student import config, evaluate, labeled_images
+from noisy_student import config, evaluate, labeled_images, steps_ahead
 from tests import replicas as replicas_lib
 from tests.noisy_student import fixtures
 
@@ -196,6 +196,33 @@ def test_the_first_images_may_be_evaluated_alone(tmp_path):
     assert some == pytest.approx(evaluate_tiny(str(tmp_path / "five")))
     with pytest.raises(ValueError, match="9 images, 10 are to be"):
         evaluate_tiny(str(tmp_path / "all"), num_eval_images=10)
+
+
+@pytest.mark.parametrize(("replicas", "threads"), [(1, 2), (2, 0)])
+def test_several_replicas_compute_one_step_at_a_time(
+    monkeypatch, replicas, threads
+):
+    asked = []
+
+    class Watched(steps_ahead.StepsAhead):
+        def __init__(self, step, threads):
+            asked.append(threads)
+            super().__init__(step, threads)
+
+    monkeypatch.setattr(steps_ahead, "StepsAhead", Watched)
+    strategy = tf.distribute.get_strategy()
+    if replicas > 1:
+        strategy = replicas_lib.two_replicas()
+    per_replica = next(batches([0, 1, 0, 0], [1, 1, 0, 0]))
+    distributed = {
+        name: strategy.experimental_distribute_values_from_function(
+            lambda _, value=value: value
+        )
+        for name, value in per_replica.items()
+    }
+    figures = evaluate.evaluate(look_up, [distributed], strategy=strategy)
+    assert figures["num_images"] == 2 * replicas
+    assert asked == [threads]
 
 
 @pytest.mark.parametrize("count", [1, 3, 6, 7, None])

@@ -7,7 +7,7 @@ import pytest
 from noisy_student import steps_ahead
 
 
-@pytest.mark.parametrize("threads", [1, 2, 5])
+@pytest.mark.parametrize("threads", [0, 1, 2, 5])
 def test_results_come_in_order(threads):
     ahead = steps_ahead.StepsAhead(lambda x: x * x, threads)
     pairs = [(f"kept {i}", i) for i in range(7)]
@@ -25,6 +25,26 @@ def test_as_many_steps_as_threads_go_on_at_a_time():
     meeting = threading.Barrier(2, timeout=30)
     ahead = steps_ahead.StepsAhead(lambda _: meeting.wait(), 2)
     assert len(list(ahead.run([(None, None)] * 4))) == 4
+
+
+def test_without_threads_steps_take_turns_with_batches():
+    # Where both are collectives, all workers must agree on their order.
+    calls = []
+
+    def note(name):
+        calls.append((name, threading.get_ident()))
+
+    def batches():
+        for i in range(3):
+            note(f"batch {i}")
+            yield None, i
+
+    ahead = steps_ahead.StepsAhead(lambda i: note(f"step {i}"), 0)
+    assert len(list(ahead.run(batches()))) == 3
+    assert [name for name, _ in calls] == [
+        f"{kind} {i}" for i in range(3) for kind in ("batch", "step")
+    ]
+    assert {thread for _, thread in calls} == {threading.get_ident()}
 
 
 def test_no_more_batches_are_taken_than_are_computed():

@@ -8,8 +8,11 @@ import tensorflow as tf
 
 from noisy_student import evaluate, models
 from noisy_student.robustness import adversarial, attacks
+from tests import replicas
 from tests.noisy_student import networks
 from tests.noisy_student.robustness import images
+
+pytestmark = pytest.mark.slow
 
 NUM_IMAGES = 200
 EPSILONS = (0.0, 1.0, 2.0, 4.0, 8.0, 16.0)
@@ -84,17 +87,24 @@ def test_statistics_do_not_move_and_images_do_not_meet(trained):
         np.testing.assert_array_equal(weight, value)
 
 
+def fgsm(model, pixels, labels, epsilon):
+    gradient = attacks.input_gradient(model, pixels, labels)
+    return attacks.fgsm(pixels, gradient, epsilon)
+
+
+def random_pgd(model, pixels, labels, epsilon):
+    noise = attacks.start_noise(pixels, 1)
+    return attacks.pgd(model, pixels, labels, epsilon, noise=noise)
+
+
+def coarse_pgd(model, pixels, labels, epsilon):
+    return attacks.pgd(
+        model, pixels, labels, epsilon, step_size=100.0, num_steps=3
+    )
+
+
 @pytest.mark.parametrize("epsilon", [0.5, 3.0, 40.0])
-@pytest.mark.parametrize(
-    "attack",
-    [
-        attacks.fgsm,
-        attacks.pgd,
-        lambda *args: attacks.pgd(*args, seed=[1, 2]),
-        lambda *args: attacks.pgd(*args, step_size=100.0, num_steps=3),
-    ],
-    ids=["fgsm", "pgd", "pgd_random", "pgd_large_steps"],
-)
+@pytest.mark.parametrize("attack", [fgsm, attacks.pgd, random_pgd, coarse_pgd])
 def test_pixels_stay_within_epsilon_and_range(trained, attack, epsilon):
     pixels, labels = textures(3, 4)
     pixels[:, :4] = 0
@@ -112,12 +122,10 @@ def test_pixels_stay_within_epsilon_and_range(trained, attack, epsilon):
 def test_fgsm_moves_every_pixel_by_epsilon(trained):
     pixels, labels = textures(4, 2)
     pixels = pixels.clip(10, 245)
-    changed = attacks.fgsm(
-        trained, tf.constant(pixels), tf.constant(labels), 4.0
-    )
     gradient = attacks.input_gradient(
         trained, tf.constant(pixels), tf.constant(labels)
     )
+    changed = attacks.fgsm(tf.constant(pixels), gradient, 4.0)
     np.testing.assert_allclose(
         changed - pixels, 4 * np.sign(gradient), atol=2e-5
     )
@@ -127,7 +135,7 @@ def test_one_large_step_of_pgd_is_fgsm(trained):
     pixels, labels = map(tf.constant, textures(5, 3))
     once = attacks.pgd(trained, pixels, labels, 4.0, num_steps=1, step_size=4.0)
     np.testing.assert_allclose(
-        once, attacks.fgsm(trained, pixels, labels, 4.0), atol=2e-5
+        once, fgsm(trained, pixels, labels, 4.0), atol=2e-5
     )
 
 
@@ -167,7 +175,7 @@ def test_figures_equal_attacks_one_by_one(trained):
         return np.mean(answers == labels)
 
     assert figures["fgsm"].tolist() == pytest.approx(
-        [accuracy(attacks.fgsm(trained, pixels, labels, e)) for e in (2.0, 8.0)]
+        [accuracy(fgsm(trained, pixels, labels, e)) for e in (2.0, 8.0)]
     )
     changed = attacks.pgd(
         trained, pixels, labels, 8.0, num_steps=3, step_size=4.0
@@ -175,16 +183,45 @@ def test_figures_equal_attacks_one_by_one(trained):
     assert figures["pgd"].tolist() == pytest.approx([accuracy(changed)])
 
 
-def test_a_random_start_depends_on_the_seed(trained):
-    pixels, labels = map(tf.constant, textures(7, 2))
+def test_a_random_start_is_the_images_own():
+    pixels = tf.constant(textures(7, 3)[0])
+    noise = attacks.start_noise(pixels, 0)
+    assert np.abs(noise).max() <= 1
+    assert np.std(noise) == pytest.approx(3**-0.5, rel=0.1)
+    # Of another batch, at another place.
+    again = attacks.start_noise(pixels[::-1][:2], 0)
+    np.testing.assert_array_equal(again, noise[::-1][:2])
+    assert np.any(noise[0] != noise[1])
+    assert np.any(attacks.start_noise(pixels, 1) != noise)
 
-    def start(seed):
-        return attacks.pgd(
-            trained, pixels, labels, 8.0, num_steps=1, seed=seed
-        ).numpy()
 
-    np.testing.assert_array_equal(start([0, 1]), start([0, 1]))
-    assert np.any(start([0, 1]) != start([1, 1]))
+def test_replicas_attack_their_shares(trained):
+    config = adversarial.AttackConfig(
+        (4.0,), (4.0,), pgd_steps=2, pgd_random_start=True
+    )
+    alone = curves(trained, config)
+    strategy = replicas.two_replicas()
+    with strategy.scope():
+        model = tf.keras.models.clone_model(trained)
+    model.set_weights(trained.get_weights())
+    pixels, labels = textures(6)
+
+    def share(context):
+        half = slice(context.replica_id_in_sync_group, None, 2)
+        return {
+            "images": tf.constant(pixels[half]),
+            "labels": tf.constant(labels[half]),
+            "mask": tf.ones(NUM_IMAGES // 2),
+        }
+
+    batch = strategy.experimental_distribute_values_from_function(share)
+    count = evaluate.counter(
+        model, strategy=strategy, measure=attacks.measure(model, config)
+    )
+    shared = evaluate.evaluate(model, [batch], strategy=strategy, count=count)
+    assert shared["num_images"] == NUM_IMAGES
+    for name in ("top_1", "fgsm", "pgd"):
+        np.testing.assert_allclose(shared[name], alone[name], atol=0.011)
 
 
 @pytest.mark.parametrize(

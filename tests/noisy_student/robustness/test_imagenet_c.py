@@ -1,14 +1,18 @@
 """Tests of ImageNet-C: its figures, its folders, its runs."""
 
+import functools
 import json
 
 import numpy as np
 import pytest
+import tensorflow_datasets as tfds
 
-from data_prep import records
-from noisy_student import labeled_images
+from data_prep import files, records
 from noisy_student.robustness import alexnet, corruption_sets, imagenet_c
+from tests.data_prep import tfds_sets
 from tests.noisy_student.robustness import images
+
+pytestmark = pytest.mark.slow
 
 NUM_CLASSES = 4
 # Of 8 images, as many are wrong.
@@ -169,21 +173,21 @@ def test_a_run_goes_on_where_it_was_stopped(tmp_path, use, run, monkeypatch):
     checkpoint, network = use(NUM_CLASSES)
     root = write_sets(tmp_path / "c")
     arguments = flags_of(root, checkpoint, tmp_path / "out")
-    open_source, opened = labeled_images.open_source, []
+    write_json, stopped = files.write_json, []
 
-    def stop_at_the_fourth(value, **more):
-        opened.append(value)
-        if len(opened) == 4:
+    def stop_at_the_fourth(path, value):
+        if path.endswith("_4.json") and not stopped:
+            stopped.append(path)
             raise KeyboardInterrupt
-        return open_source(value, **more)
+        write_json(path, value)
 
-    monkeypatch.setattr(labeled_images, "open_source", stop_at_the_fourth)
+    monkeypatch.setattr(files, "write_json", stop_at_the_fourth)
     with pytest.raises(KeyboardInterrupt):
         run(imagenet_c, **arguments)
-    # 8 images in batches of 3, the last one padded.
-    assert network.num_seen == 3 * 9
+    # 8 images in batches of 3, the last one padded; the fourth set is lost.
+    assert network.num_seen == 4 * 9
+    network.num_seen -= 9
     run(imagenet_c, **arguments)
-    assert len(opened) == 4 + 7
     assert network.num_seen == 10 * 9
     run(imagenet_c, **arguments)
     assert network.num_seen == 10 * 9
@@ -268,22 +272,119 @@ def test_incomplete_folders_are_refused_first(
 def test_a_wrong_number_of_classes_is_refused(tmp_path, use, run):
     checkpoint, _ = use(NUM_CLASSES + 1)
     root = write_sets(tmp_path / "c", wrong={"fog": (0,) * 5})
-    with pytest.raises(ValueError, match="has 5 classes, .* in 4 class fold"):
+    with pytest.raises(ValueError, match="has 5 classes, .*/fog/1 has 4 cl"):
         run(
             imagenet_c,
             **flags_of(root, checkpoint, tmp_path / "out", ["fog"]),
         )
 
 
-def test_a_set_with_fewer_images_is_refused(tmp_path, use, run):
+def test_a_set_with_fewer_images_is_refused_first(tmp_path, use, run):
+    checkpoint, network = use(NUM_CLASSES)
+    root = write_sets(tmp_path / "c", wrong={"fog": (0,) * 5})
+    arguments = flags_of(root, checkpoint, tmp_path / "out", ["fog"])
+    lost = root / "fog/4/0/4.png"
+    image = lost.read_bytes()
+    lost.unlink()
+    with pytest.raises(ValueError, match="fog_1 has 8 images, fog_4 has 7"):
+        run(imagenet_c, **arguments)
+    assert network.num_seen == 0
+    lost.write_bytes(image)
+    run(imagenet_c, **arguments)
+    # Figures of other images are not taken for these.
+    images.write(root / "fog/1/0/9.png", 0)
+    for severity in range(2, 6):
+        images.write(root / f"fog/{severity}/0/9.png", 0)
+    seen = network.num_seen
+    run(imagenet_c, **arguments)
+    assert read_report(tmp_path / "out")["figures"]["num_images"] == 9
+    assert network.num_seen == seen + 5 * 9
+
+
+def test_clean_images_are_looked_for_first(tmp_path, use, run):
+    checkpoint, network = use(NUM_CLASSES)
+    root = write_sets(tmp_path / "c", wrong={"fog": (0,) * 5})
+    with pytest.raises(FileNotFoundError, match="--clean_data_dir=nowhere"):
+        run(
+            imagenet_c,
+            **flags_of(root, checkpoint, tmp_path / "out", ["fog"]),
+            clean_data_dir="nowhere",
+        )
+    assert network.num_seen == 0
+
+
+def test_other_clean_images_are_measured_anew(tmp_path, use, run):
     checkpoint, _ = use(NUM_CLASSES)
     root = write_sets(tmp_path / "c", wrong={"fog": (0,) * 5})
-    (root / "fog/4/0/4.png").unlink()
-    with pytest.raises(ValueError, match="fog_1 has 8 images, fog_4 has 7"):
+    arguments = flags_of(root, checkpoint, tmp_path / "out", ["fog"])
+    for name, num_wrong in (("a", 1), ("b", 2)):
+        write_set(tmp_path / name, num_wrong)
+        run(imagenet_c, **arguments, clean_data_dir=tmp_path / name)
+        figures = read_report(tmp_path / "out")["figures"]
+        assert figures["clean_top_1"] == 1 - num_wrong / 8
+
+
+def test_how_a_path_is_spelled_does_not_matter(tmp_path, use, run):
+    checkpoint, network = use(NUM_CLASSES)
+    root = write_sets(tmp_path / "c", wrong={"fog": (0,) * 5})
+    for spelled in (root, f"{root}/", f"{root}/../c"):
         run(
             imagenet_c,
-            **flags_of(root, checkpoint, tmp_path / "out", ["fog"]),
+            **flags_of(spelled, checkpoint, tmp_path / "out", ["fog"]),
         )
+    assert network.num_seen == 5 * 9
+
+
+class TinyCorrupted(tfds.core.GeneratorBasedBuilder):
+    """Four images a severity, as `imagenet2012_corrupted` has them."""
+
+    VERSION = tfds.core.Version("1.0.0")
+    BUILDER_CONFIGS = [
+        tfds.core.BuilderConfig(name=f"fog_{severity}", version="1.0.0")
+        for severity in range(1, 6)
+    ]
+    code_path = None
+
+    def _info(self):
+        return self.dataset_info_from_configs(
+            features=tfds.features.FeaturesDict(
+                {
+                    "image": tfds.features.Image(
+                        shape=(8, 8, 3), encoding_format="jpeg"
+                    ),
+                    "label": tfds.features.ClassLabel(num_classes=NUM_CLASSES),
+                }
+            )
+        )
+
+    def _split_generators(self, dl_manager):
+        return {"validation": self._generate_examples()}
+
+    def _generate_examples(self):
+        severity = int(self.builder_config.name[-1])
+        for label in range(NUM_CLASSES):
+            shown = label if label < severity else 0
+            grey = images.grey_of(shown, NUM_CLASSES)
+            image = np.full((8, 8, 3), grey, np.uint8)
+            yield label, {"image": image, "label": label}
+
+
+def test_prepared_tfds_sets(tmp_path, use, run):
+    checkpoint, _ = use(NUM_CLASSES)
+    builders = [
+        functools.partial(TinyCorrupted, config=config.name)
+        for config in TinyCorrupted.BUILDER_CONFIGS
+    ]
+    with tfds_sets.prepared(tmp_path / "tfds", *builders):
+        arguments = flags_of(
+            "tfds:tiny_corrupted", checkpoint, tmp_path / "out", ["fog"]
+        )
+        run(imagenet_c, **arguments)
+        with pytest.raises(ValueError, match="4 classes, the network has 5"):
+            use(NUM_CLASSES + 1)
+            run(imagenet_c, **{**arguments, "output_dir": tmp_path / "other"})
+    fog = read_report(tmp_path / "out")["corruptions"]["fog"]
+    assert fog["error"] == [3 / 4, 2 / 4, 1 / 4, 0, 0]
 
 
 def test_other_folders_are_told(tmp_path, use, run, warned):

@@ -10,6 +10,8 @@ from noisy_student import run_dir
 from noisy_student.robustness import alexnet, frames, imagenet_p, layout
 from tests.noisy_student.robustness import images
 
+pytestmark = pytest.mark.slow
+
 NUM_CLASSES = 6
 # The class that each frame is made to look like.
 SEQUENCES = {"a": (0, 0, 1, 1), "b": (2, 3, 2, 3), "c": (4, 4, 4)}
@@ -258,6 +260,74 @@ def test_a_sequence_of_one_frame_is_named(tmp_path, use, run):
     images.write(tmp_path / "p/tilt/x/000.png", 9)
     with pytest.raises(ValueError, match="p/tilt.*at least two frames"):
         run(imagenet_p, **arguments_of(tmp_path, checkpoint, ["tilt"]))
+
+
+def test_networks_of_few_classes_have_distances_too():
+    assert imagenet_p.top_5_distance([[[0, 1], [1, 0]]], noise=False) == 2
+
+
+def names_in(folder):
+    sequences = frames.open_sequences(str(folder), "validation")
+    return [row["sequence"].numpy().decode() for row in sequences.frames()]
+
+
+def test_hidden_folders_and_linked_classes(tmp_path):
+    write_frames(tmp_path / "elsewhere")
+    (tmp_path / "tilt").mkdir()
+    (tmp_path / "tilt/n01440764").symlink_to(tmp_path / "elsewhere/n01440764")
+    images.write(tmp_path / "tilt/n01440764/b/.hidden/000.png", 0)
+    found = names_in(tmp_path / "tilt")
+    assert found == [
+        f"n01440764/{name}"
+        for name, classes in SEQUENCES.items()
+        for _ in classes
+    ]
+
+
+@pytest.mark.parametrize(
+    "name, message",
+    [
+        ("Thumbs.db", "1 files are neither videos nor JPEG or PNG images"),
+        ("a.mp4", "1 videos, but 11 other files"),
+    ],
+)
+def test_other_files_are_named(tmp_path, name, message):
+    write_frames(tmp_path)
+    (tmp_path / "n01440764/a" / name).write_bytes(b"?")
+    with pytest.raises(ValueError, match=message):
+        frames.open_sequences(str(tmp_path), "validation")
+
+
+def test_an_unreadable_frame_is_named(tmp_path, use, run):
+    checkpoint, _ = use(NUM_CLASSES)
+    write_frames(tmp_path / "p/tilt")
+    (tmp_path / "p/tilt/n01440764/b/002.png").write_bytes(b"no image")
+    with pytest.raises(ValueError, match="tilt.*n01440764/b'.*Unknown image"):
+        run(imagenet_p, **arguments_of(tmp_path, checkpoint, ["tilt"]))
+
+
+def test_a_video_cut_short_is_refused(tmp_path):
+    cv2 = pytest.importorskip("cv2")
+    write_videos(tmp_path)
+    path = str(tmp_path / "n01440764/a.mp4")
+    assert len(frames._decode_video(path.encode())) == len(SEQUENCES["a"])
+
+    open_video = cv2.VideoCapture
+
+    class Short:
+        """A video whose head promises nine frames."""
+
+        def __init__(self, name):
+            video = open_video(name)
+            self.read, self.release = video.read, video.release
+
+        def get(self, _):
+            return 9.0
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cv2, "VideoCapture", Short)
+        with pytest.raises(ValueError, match="4 of 9 frames of this video"):
+            frames._decode_video(path.encode())
 
 
 def test_frames_that_are_apart_are_refused():

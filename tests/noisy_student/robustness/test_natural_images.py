@@ -5,8 +5,9 @@ import json
 import numpy as np
 import pytest
 import tensorflow as tf
+import tensorflow_datasets as tfds
 
-from data_prep import class_names
+from data_prep import class_names, records
 from noisy_student.robustness import (
     imagenet_a,
     imagenet_r,
@@ -15,6 +16,7 @@ from noisy_student.robustness import (
     measures,
     natural_images,
 )
+from tests.data_prep import tfds_sets
 from tests.noisy_student.robustness import images
 
 SYNSETS = [synset for synset, _ in class_names.imagenet_classes()]
@@ -39,7 +41,9 @@ def test_accuracy_among_a_subset_equals_a_count_by_hand(seed):
     logits = rng.normal(size=(50, 30)).astype(np.float32)
     subset = np.sort(rng.choice(30, 8, replace=False))
     labels = rng.choice(subset, 50)
-    values = measures.among(subset, tf.constant(logits), tf.constant(labels))
+    values = measures.accuracy_among(
+        subset, tf.constant(logits), tf.constant(labels)
+    )
     for row, label, *found in zip(
         logits,
         labels,
@@ -58,21 +62,24 @@ def test_accuracy_among_a_subset_equals_a_count_by_hand(seed):
         ]
 
 
-def test_calibration_equals_a_count_by_hand():
+@pytest.mark.parametrize("subset", [None, (1, 3, 4, 7, 8, 9)])
+def test_calibration_equals_a_count_by_hand(subset):
     rng = np.random.default_rng(0)
     logits = 3 * rng.normal(size=(200, 10)).astype(np.float32)
-    labels = rng.integers(0, 10, 200)
-    values = measures.calibrated(
-        lambda logits, labels: {
-            "top_1": tf.cast(tf.argmax(logits, -1) == labels, tf.float32)
-        },
-        tf.constant(logits),
-        tf.constant(labels),
-    )
+    labels = rng.choice(subset or 10, 200)
+    if subset is None:
+        values = measures.accuracy(tf.constant(logits), tf.constant(labels))
+    else:
+        values = measures.accuracy_among(
+            subset, tf.constant(logits), tf.constant(labels)
+        )
     figures = measures.calibration_error(
         {name: np.mean(value, axis=0) for name, value in values.items()}
     )
-    probs = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+    probs = np.exp(logits)
+    # The others may not be answered, and have no share of the confidence.
+    probs[:, sorted(set(range(10)) - set(subset or range(10)))] = 0
+    probs /= probs.sum(-1, keepdims=True)
     confidence, hits = probs.max(-1), probs.argmax(-1) == labels
     expected = 0
     for low in range(15):
@@ -81,24 +88,24 @@ def test_calibration_equals_a_count_by_hand():
             gap = hits[inside].mean() - confidence[inside].mean()
             expected += inside.mean() * abs(gap)
     assert figures["calibration_error"] == pytest.approx(expected, abs=1e-6)
-    assert set(figures) == {"top_1", "calibration_error"}
+    assert figures["top_1"] == pytest.approx(hits.mean())
+    assert not {"confidence_bins", "hit_bins"} & set(figures)
 
 
 def test_full_confidence_belongs_to_the_last_bin():
     values = measures.calibrated(
-        lambda *_: {"top_1": tf.ones(1)},
-        tf.constant([[100.0, 0.0]]),
-        tf.constant([0]),
+        tf.constant([[100.0, 0.0]]), {"top_1": tf.ones(1)}
     )
     assert values["confidence_bins"].numpy()[0, -1] == 1
 
 
 class SureNetwork:
-    """Says class 0 of 1000 to white, and the class of its grey otherwise."""
+    """Says the class of its grey to an image, class 0 and then 988 to white."""
 
     def __call__(self, pixels, training):
         grey = tf.cast(tf.round(pixels[:, 0, 0, 0]), tf.int32)
-        return 5 * tf.one_hot(tf.where(grey > 250, 0, grey), 1000)
+        best = 5 * tf.one_hot(tf.where(grey > 250, 0, grey), 1000)
+        return best + 3 * tf.one_hot(tf.fill(tf.shape(grey), 988), 1000)
 
 
 @pytest.fixture(name="use_imagenet")
@@ -139,10 +146,10 @@ def test_both_ways_on_the_released_folder(
     figures = report["figures"]
     seen = sum(label < 200 for label in natural_images.subset(kind))
     assert figures["num_images"] == 200
-    # White gets class 0: wrong; among the subset, whose logits then are equal,
-    # its first class, which is wrong for all that are white.
+    # White gets class 0, which is wrong; among the subset, which is without it,
+    # 988, which is right for one that is white.
     assert figures["top_1_1000_way"] == pytest.approx(seen / 200)
-    assert figures["top_1"] == pytest.approx(seen / 200)
+    assert figures["top_1"] == pytest.approx((seen + 1) / 200)
     assert 0 < figures["calibration_error"] < 1
     assert report["kind"] == kind
 
@@ -224,3 +231,100 @@ def test_wrong_answers_are_refused(tmp_path, answers, error, message):
         labels.write_text(json.dumps(answers))
     with pytest.raises(error, match=message):
         imagenet_real.find_images(str(tmp_path), str(labels))
+
+
+def test_real_labels_are_needed(tmp_path):
+    write_validation(tmp_path, [3])
+    with pytest.raises(ValueError, match="--real_labels is needed"):
+        imagenet_real.find_images(str(tmp_path), None)
+
+
+def test_class_folders_may_be_links(tmp_path):
+    write_validation(tmp_path / "elsewhere", [3])
+    (tmp_path / "val").mkdir()
+    (tmp_path / "val" / SYNSETS[1]).symlink_to(
+        tmp_path / "elsewhere" / SYNSETS[1]
+    )
+    labels = tmp_path / "real.json"
+    labels.write_text("[[3]]")
+    paths, answers = imagenet_real.find_images(
+        str(tmp_path / "val"), str(labels)
+    )
+    assert len(paths) == 1
+    assert answers.tolist() == [[3]]
+
+
+def write_shards(folder, split, rows):
+    writer = records.ShardedWriter(
+        str(folder), split, 1, kind="labeled", config={}
+    )
+    with writer.open_shard(0) as shard:
+        for number, (grey, label) in enumerate(rows):
+            image = images.grey_image(grey)
+            example = records.labeled_example(image, label + 1, str(number))
+            shard.write(example, label + 1)
+    writer.finish()
+
+
+def test_shards_of_imagenets_labels(tmp_path, use_imagenet, run):
+    # 6 and 11 are of the subset; white is taken for 988 among it.
+    rows = [(6, 6), (11, 11), (6, 11), (255, 988)]
+    write_shards(tmp_path / "set", "test", rows)
+    run(imagenet_a, **arguments_of(tmp_path, use_imagenet))
+    report = json.loads((tmp_path / "out/imagenet_a.json").read_text())
+    assert report["figures"]["top_1"] == pytest.approx(3 / 4)
+    assert report["figures"]["top_1_1000_way"] == pytest.approx(2 / 4)
+
+
+def test_labels_beyond_the_subset_are_refused(tmp_path, use_imagenet, run):
+    write_shards(tmp_path / "set", "test", [(6, 6), (5, 5)])
+    with pytest.raises(ValueError, match="labels beyond the 200 classes of im"):
+        run(imagenet_a, **arguments_of(tmp_path, use_imagenet))
+
+
+def test_a_background_class_is_explained(tmp_path, run, use):
+    checkpoint, _ = use(1001)
+    write_subset(tmp_path / "set", "imagenet_a")
+    with pytest.raises(ValueError, match="--checkpoint_head=drop_background"):
+        run(imagenet_a, **arguments_of(tmp_path, checkpoint))
+
+
+class TinyNatural(tfds.core.GeneratorBasedBuilder):
+    """Two images with labels of ImageNet, as `imagenet_a` has them."""
+
+    VERSION = tfds.core.Version("1.0.0")
+    code_path = None
+
+    def _info(self):
+        return self.dataset_info_from_configs(
+            features=tfds.features.FeaturesDict(
+                {
+                    "image": tfds.features.Image(encoding_format="jpeg"),
+                    "label": tfds.features.ClassLabel(names=SYNSETS),
+                    "file_name": tfds.features.Text(),
+                }
+            )
+        )
+
+    def _split_generators(self, dl_manager):
+        return {"test": self._generate_examples()}
+
+    def _generate_examples(self):
+        for grey, synset in ((6, "n01498041"), (255, "n12267677")):
+            image = np.full((8, 8, 3), grey, np.uint8)
+            yield synset, {"image": image, "label": synset, "file_name": synset}
+
+
+def test_a_prepared_tfds_set(tmp_path, use_imagenet, run):
+    with tfds_sets.prepared(tmp_path / "tfds", TinyNatural):
+        run(
+            imagenet_a,
+            **{
+                **arguments_of(tmp_path, use_imagenet),
+                "label_data_dir": "tfds:tiny_natural",
+            },
+        )
+    report = json.loads((tmp_path / "out/imagenet_a.json").read_text())
+    assert report["figures"]["num_images"] == 2
+    assert report["figures"]["top_1"] == 1
+    assert report["figures"]["top_1_1000_way"] == 0.5
