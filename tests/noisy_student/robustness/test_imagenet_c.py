@@ -5,11 +5,22 @@ import json
 
 import numpy as np
 import pytest
+import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from data_prep import files, records
+from noisy_student import (
+    checkpoints,
+    config,
+    evaluate,
+    models,
+    optimizers,
+    run_dir,
+    train,
+)
 from noisy_student.robustness import alexnet, corruption_sets, imagenet_c
 from tests.data_prep import tfds_sets
+from tests.noisy_student import fixtures
 from tests.noisy_student.robustness import images
 
 pytestmark = pytest.mark.slow
@@ -372,8 +383,8 @@ class TinyCorrupted(tfds.core.GeneratorBasedBuilder):
 def test_prepared_tfds_sets(tmp_path, use, run):
     checkpoint, _ = use(NUM_CLASSES)
     builders = [
-        functools.partial(TinyCorrupted, config=config.name)
-        for config in TinyCorrupted.BUILDER_CONFIGS
+        functools.partial(TinyCorrupted, config=builder_config.name)
+        for builder_config in TinyCorrupted.BUILDER_CONFIGS
     ]
     with tfds_sets.prepared(tmp_path / "tfds", *builders):
         arguments = flags_of(
@@ -413,3 +424,37 @@ def test_extra_stands_for_the_extras():
         "fog",
         *imagenet_c.EXTRA_CORRUPTIONS,
     )
+
+
+def test_a_run_is_evaluated_as_by_itself(tmp_path, run):
+    model = fixtures.MODEL
+    state = train.create_state(models.build(model), optimizers.RMSprop(0.1))
+    run_dir.claim(str(tmp_path / "run"), {"model": config.to_dict(model)})
+    checkpoints.CheckpointManager(
+        str(tmp_path / "run"), state, max_to_keep=1
+    ).save(1, {})
+    for severity in range(1, 6):
+        for number in range(6):
+            label = number % fixtures.NUM_CLASSES
+            folder = tmp_path / "c/fog" / str(severity) / str(label)
+            folder.mkdir(parents=True, exist_ok=True)
+            image = fixtures.image_bytes(label, 10 * severity + number)
+            (folder / f"{number}.png").write_bytes(image)
+    run(
+        imagenet_c,
+        **flags_of(tmp_path / "c", tmp_path / "run", tmp_path / "out", ["fog"]),
+    )
+    fog = read_report(tmp_path / "out")["corruptions"]["fog"]
+    network = models.load(model, str(tmp_path / "run"))
+    for severity, error in enumerate(fog["error"], start=1):
+        data = config.DataConfig(
+            label_data_dir=str(tmp_path / "c/fog" / str(severity))
+        )
+        expected = evaluate.evaluate_split(
+            network,
+            model,
+            data,
+            strategy=tf.distribute.get_strategy(),
+            batch_size=4,
+        )
+        assert error == pytest.approx(1 - expected["top_1"])
