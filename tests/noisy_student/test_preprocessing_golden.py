@@ -113,7 +113,7 @@ def test_the_two_settings_of_evaluation_are_not_the_same_view():
 )
 def test_resizing_equals_the_original(name):
     source, size = name.split("_to_")
-    resized = preprocessing._resize(tf.constant(RESIZED[source]), int(size))
+    resized = preprocessing.resize(tf.constant(RESIZED[source]), int(size))
     np.testing.assert_allclose(resized, RESIZED[name], atol=1e-4, rtol=0)
 
 
