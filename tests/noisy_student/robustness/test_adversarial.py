@@ -195,6 +195,7 @@ def test_a_random_start_is_the_images_own():
     assert np.any(attacks.start_noise(pixels, 1) != noise)
 
 
+@pytest.mark.long
 def test_replicas_attack_their_shares(trained):
     config = adversarial.AttackConfig(
         (4.0,), (4.0,), pgd_steps=2, pgd_random_start=True

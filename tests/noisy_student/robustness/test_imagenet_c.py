@@ -18,9 +18,14 @@ from noisy_student import (
     run_dir,
     train,
 )
-from noisy_student.robustness import alexnet, corruption_sets, imagenet_c
+from noisy_student.robustness import (
+    alexnet,
+    corruption_sets,
+    imagenet_c,
+    parts,
+)
 from tests.data_prep import tfds_sets
-from tests.noisy_student import fixtures
+from tests.noisy_student import fixtures, tiny_run
 from tests.noisy_student.robustness import images
 
 pytestmark = pytest.mark.slow
@@ -154,14 +159,34 @@ def test_errors_of_every_severity(tmp_path, use, run, group):
     assert report["stored_size"] == [8, 8]
 
 
-def test_all_fifteen_give_the_means(tmp_path, use, run):
+def test_all_fifteen_give_the_means(tmp_path, use, run, monkeypatch):
     checkpoint, _ = use(NUM_CLASSES)
     wrong = {name: (1, 2, 2, 2, 3) for name in imagenet_c.CORRUPTIONS}
-    root = write_sets(tmp_path / "c", wrong=wrong)
-    write_set(tmp_path / "clean", 1)
+    for name in wrong:
+        for severity in range(1, 6):
+            for label in range(NUM_CLASSES):
+                folder = tmp_path / "c" / name / str(severity) / str(label)
+                folder.mkdir(parents=True)
+    measured = {
+        f"{name}_{severity}": {"top_1": 1 - count / 8, "num_images": 8}
+        for name, counts in wrong.items()
+        for severity, count in enumerate(counts, start=1)
+    }
+    measured["clean"] = {"top_1": 7 / 8, "num_images": 8}
+
+    def measure_all(kind, config, network, sets):
+        # The clean images are seen as the evaluation on ImageNet sees them.
+        assert [part.name for part in sets] == list(measured)
+        assert [part.view is network.view for part in sets[-2:]] == [
+            True,
+            False,
+        ]
+        return measured, [8, 8]
+
+    monkeypatch.setattr(parts, "measure_all", measure_all)
     run(
         imagenet_c,
-        **flags_of(root, checkpoint, tmp_path / "out", wrong),
+        **flags_of(tmp_path / "c", checkpoint, tmp_path / "out", wrong),
         clean_data_dir=tmp_path / "clean",
     )
     figures = read_report(tmp_path / "out")["figures"]
@@ -426,7 +451,9 @@ def test_extra_stands_for_the_extras():
     )
 
 
-def test_a_run_is_evaluated_as_by_itself(tmp_path, run):
+def test_a_run_is_evaluated_as_by_itself(tmp_path, run, monkeypatch):
+    # Traced in no time; the weights go through files as those of any network.
+    monkeypatch.setattr(models, "build", tiny_run.build)
     model = fixtures.MODEL
     state = train.create_state(models.build(model), optimizers.RMSprop(0.1))
     run_dir.claim(str(tmp_path / "run"), {"model": config.to_dict(model)})
