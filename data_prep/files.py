@@ -176,6 +176,15 @@ def list_names(directory):
     return sorted(os.listdir(directory))
 
 
+def list_folders(directory):
+    """Returns the sorted names of the folders in a folder, not hidden ones."""
+    return [
+        name
+        for name in list_names(directory)
+        if not name.startswith(".") and is_dir(os.path.join(directory, name))
+    ]
+
+
 def is_same(path, other):
     """Returns whether two paths are spelled differently at most."""
     return absolute(path) == absolute(other)

@@ -12,7 +12,7 @@ from noisy_student import (
     steps_ahead,
 )
 
-TOP_K = 5
+_TOP_K = 5
 
 
 class LabelError(ValueError):
@@ -265,8 +265,8 @@ def accuracy(logits, labels):
         labels=labels, logits=logits
     )
     values = {"top_1": tf.cast(hits, tf.float32), "loss": losses}
-    if logits.shape[-1] > TOP_K:
-        in_top = tf.math.in_top_k(labels, logits, TOP_K)
+    if logits.shape[-1] > _TOP_K:
+        in_top = tf.math.in_top_k(labels, logits, _TOP_K)
         values["top_5"] = tf.cast(in_top, tf.float32)
     return values
 

@@ -8,11 +8,10 @@ import dataclasses
 import math
 import os
 
-from noisy_student import info, published
+from noisy_student import info, measured, published
 
 ATTACKS = {"fgsm": "FGSM", "pgd": "PGD"}
 MEAN = "mean (mCE)"
-_REPORT_FILES = ("report.json", "eval.json")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +56,7 @@ def _short_name(name):
     path, colon, model = name.partition(": ")
     folder, file = os.path.split(path.rstrip("/"))
     stem = os.path.splitext(file)[0]
-    if file in _REPORT_FILES and folder:
+    if file in measured.FILES and folder:
         stem = os.path.basename(folder)
     return stem + colon + model
 

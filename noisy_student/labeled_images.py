@@ -32,8 +32,8 @@ from data_prep import (
     tfds_dataset,
 )
 from efficientnet.messages import first_names
+from noisy_student import image_places
 
-TFDS = "tfds:"
 CLASSES_FILE = image_folder.CLASSES_FILE
 
 _SYNSET = re.compile(r"n\d{8}")
@@ -132,8 +132,8 @@ def open_source(
             f"--{flag} is needed: a directory of shards, an image "
             "folder, a list of images, or tfds:NAME."
         )
-    if value.startswith(TFDS):
-        return _open_tfds(origin, value[len(TFDS) :], split)
+    if image_places.is_tfds(value):
+        return _open_tfds(origin, image_places.tfds_name(value), split)
     if is_shards(value):
         return _open_shards(origin, value, split)
     if files.is_dir(value):
@@ -201,12 +201,7 @@ def _open_tfds(origin, name, split):
 
 
 def _open_folder(origin, directory, num_classes, names):
-    folders = [
-        name
-        for name in files.list_names(directory)
-        if not name.startswith(".")
-        and files.is_dir(os.path.join(directory, name))
-    ]
+    folders = files.list_folders(directory)
     if not folders or files.is_remote(directory):
         raise FileNotFoundError(
             f"{origin}: neither shards (*-?????-of-?????) nor, in a local "

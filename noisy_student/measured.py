@@ -57,7 +57,7 @@ _NUM_IMAGENET_CLASSES = 1000
 _CHANGED_NETWORK = ("width_coefficient", "depth_coefficient")
 _TOP = re.compile(r"(?P<split>.+)[/_](?P<figure>top_1|top_5)")
 _BEFORE = "_before"
-_FILES = ("report.json", "eval.json")
+FILES = ("report.json", "eval.json")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,12 +138,12 @@ def _find(path):
         if not files.exists(path):
             raise FileNotFoundError(f"{path}: no such file or directory.")
         return path
-    for name in _FILES:
+    for name in FILES:
         file = os.path.join(path, name)
         if files.exists(file):
             return file
     raise FileNotFoundError(
-        f"{path}: neither {' nor '.join(_FILES)} in this directory. A run "
+        f"{path}: neither {' nor '.join(FILES)} in this directory. A run "
         "writes its report when it is finished, --mode=eval when it has an "
         "--output_dir."
     )

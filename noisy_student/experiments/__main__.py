@@ -18,7 +18,7 @@ from concurrent import futures
 from absl import logging
 
 from data_prep import command_line, cores, files
-from noisy_student import loop_metrics
+from noisy_student import image_places, loop_metrics
 from noisy_student.experiments import arms, protocol, results, runner, stages
 
 
@@ -137,7 +137,7 @@ def _data_dir(flag_values):
     data_dir = flag_values.data_dir
     if not (data_dir and flag_values.work_dir):
         raise ValueError("--data_dir and --work_dir are needed.")
-    if not stages.is_tfds(data_dir):
+    if not image_places.is_tfds(data_dir):
         for split in ("train", stages.TEST):
             if not files.is_dir(os.path.join(data_dir, split)):
                 raise FileNotFoundError(

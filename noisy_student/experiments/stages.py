@@ -13,7 +13,7 @@ import sys
 
 from absl import flags
 
-from noisy_student import chains
+from noisy_student import chains, image_places
 from noisy_student import config as config_lib
 from noisy_student import flags as flags_lib
 from noisy_student.experiments import arms
@@ -22,7 +22,6 @@ from noisy_student.experiments.arm import LOOK, TRAIN, TUNE
 from noisy_student.flag_declarations import NO_EVALUATION_BETWEEN
 
 DEV, TEST = "dev", "test"
-_TFDS = "tfds:"
 _IMAGES = "{work_dir}/images"
 _NUM_CLASSES = 10
 _TASK = "cifar10"
@@ -148,8 +147,8 @@ class Planner:
     def _images(self, split):
         flags_of_source = {"input_dir": f"{{data_dir}}/{split}"}
         module = "data_prep.image_folder"
-        if is_tfds(self.data_dir):
-            flags_of_source = {"name": self.data_dir[len(_TFDS) :]}
+        if image_places.is_tfds(self.data_dir):
+            flags_of_source = {"name": image_places.tfds_name(self.data_dir)}
             module = "data_prep.tfds_dataset"
         return _stage(
             f"images/{split}",
@@ -260,11 +259,6 @@ class Planner:
             output_dir=f"{{work_dir}}/{test_dir(arm, seed)}",
             **_network(arm, seed),
         )
-
-
-def is_tfds(data_dir):
-    """Returns whether images come from a prepared TensorFlow data set."""
-    return data_dir.startswith(_TFDS)
 
 
 def model_dir(arm, seed):

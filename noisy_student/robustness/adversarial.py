@@ -18,7 +18,6 @@ from typing import Optional
 from absl import logging
 
 from data_prep import command_line
-from noisy_student import run_dir
 from noisy_student.robustness import benchmark
 from noisy_student.robustness import network as network_lib
 
@@ -134,16 +133,12 @@ def evaluate(config, attack, num_images=None):
         ValueError: If they do not fit.
     """
     network = network_lib.open_network(config.network)
-    # TensorFlow is imported only now: a wrong flag must not wait for it.
+    # Imports TensorFlow, which a wrong flag must not wait for.
     from noisy_student import evaluate as evaluate_lib
-    from noisy_student import labeled_images
-    from noisy_student.robustness import attacks
+    from noisy_student.robustness import attacks, look
 
-    source = labeled_images.open_source(
-        config.label_data_dir,
-        split=config.eval_split,
-        num_classes=network.model_config.num_classes,
-        class_names=run_dir.trained_class_names(config.network.checkpoint),
+    source = look.open_images(
+        network, config.label_data_dir, split=config.eval_split
     )
     source.check()
     source = evaluate_lib.sample(source, num_images)
@@ -153,20 +148,8 @@ def evaluate(config, attack, num_images=None):
         network.model_config.image_size,
         network.model_config.image_size,
     )
-    model = network.load()
-    figures = evaluate_lib.evaluate_source(
-        model,
-        network.model_config,
-        source,
-        strategy=network.strategy,
-        batch_size=config.network.batch_size,
-        view=network.view,
-        count=evaluate_lib.counter(
-            model,
-            strategy=network.strategy,
-            measure=attacks.measure(model, attack),
-        ),
-    )
+    look_at = look.Look(network, lambda model: attacks.measure(model, attack))
+    figures = look_at(source)
     curve = _curve(attack, figures)
     benchmark.report(
         _KIND,

@@ -6,11 +6,9 @@ from typing import Optional
 
 from absl import logging
 
-from data_prep import command_line, files, shards
+from data_prep import command_line, files
 from noisy_student import run_dir
 from noisy_student.robustness import network as network_lib
-
-TFDS = "tfds:"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,17 +77,6 @@ def config_from_flags(values):
         eval_split=values.eval_split if has_split else None,
         output_dir=values.output_dir,
     )
-
-
-def absolute(place):
-    """Returns where images are, however it was spelled.
-
-    Args:
-        place: As `--label_data_dir` takes it.
-    """
-    if place.startswith(TFDS):
-        return place
-    return ";".join(map(files.absolute, shards.separate(place)))
 
 
 def report(kind, config, network, figures, **more):

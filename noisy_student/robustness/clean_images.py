@@ -16,7 +16,7 @@ from PIL import Image
 
 from data_prep import class_names, files, image_encoding, records
 from efficientnet.messages import first_names
-from noisy_student import evaluate, labeled_images
+from noisy_student import evaluate, image_places, labeled_images
 
 # Of released images the shorter side is this many times that of the crop.
 _RESIZED_TO_CROP = 256 / 224
@@ -100,14 +100,14 @@ def open_images(value, *, split, num_classes, num_images=None):
         ValueError: Labels or images do not fit, two images would get one name,
             or a list comes without `num_classes`.
     """
-    is_tfds = value.startswith(labeled_images.TFDS)
+    is_tfds = image_places.is_tfds(value)
     is_shards = not is_tfds and labeled_images.is_shards(value)
     is_folder = not is_tfds and not is_shards and files.is_dir(value)
     folders = None
     if is_folder:
         folders = _class_list(value)
         if num_classes is None:
-            num_classes = len(folders or _class_folders(value))
+            num_classes = len(folders or files.list_folders(value))
     elif is_shards:
         manifest = records.read_manifest(value, split)
         folders = manifest and manifest.class_names
@@ -135,14 +135,6 @@ def open_images(value, *, split, num_classes, num_images=None):
 def _class_list(folder):
     path = os.path.join(folder, labeled_images.CLASSES_FILE)
     return class_names.read_class_names(path) if files.exists(path) else None
-
-
-def _class_folders(folder):
-    return [
-        name
-        for name in files.list_names(folder)
-        if not name.startswith(".") and files.is_dir(os.path.join(folder, name))
-    ]
 
 
 def _imagenet_folders(num_classes):

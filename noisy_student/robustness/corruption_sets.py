@@ -4,8 +4,8 @@ import os
 
 from data_prep import class_names, files, shards
 from efficientnet.messages import first_names
-from noisy_student import run_dir
-from noisy_student.robustness import benchmark, layout
+from noisy_student import image_places
+from noisy_student.robustness import layout
 from noisy_student.robustness import network as network_lib
 
 # The released archives, and what is in each.
@@ -31,7 +31,7 @@ def locate(directory, corruption, severity):
         corruption: Its name.
         severity: 1 to 5.
     """
-    if directory.startswith(benchmark.TFDS):
+    if image_places.is_tfds(directory):
         return f"{directory}/{corruption}_{severity}"
     return os.path.join(
         layout.folder_of(directory, corruption, _GROUPS), str(severity)
@@ -55,7 +55,7 @@ def check(directory, corruptions, severities, num_classes):
         ValueError: If severities or class folders are missing or too many;
             names them.
     """
-    if directory.startswith(benchmark.TFDS):
+    if image_places.is_tfds(directory):
         return
     layout.check_root(directory, _GROUPS)
     problems, names = [], None
@@ -63,7 +63,7 @@ def check(directory, corruptions, severities, num_classes):
         folder = layout.folder_of(directory, corruption, _GROUPS)
         problem = _compare(
             folder,
-            layout.sub_folders(folder),
+            set(files.list_folders(folder)),
             set(map(str, severities)),
             "severities",
         )
@@ -72,7 +72,7 @@ def check(directory, corruptions, severities, num_classes):
             continue
         for severity in severities:
             place = os.path.join(folder, str(severity))
-            found = layout.sub_folders(place)
+            found = set(files.list_folders(place))
             if any(map(shards.parse_name, files.list_names(place))):
                 continue
             if names is None:
@@ -122,16 +122,13 @@ def opener(config, network, place, flag):
         place: As `labeled_images.open_source` takes it.
         flag: The flag that names it, for messages.
     """
+    from noisy_student.robustness import look
+
     num_classes = network.model_config.num_classes
-    from noisy_student import labeled_images
 
     def open_images():
-        source = labeled_images.open_source(
-            place,
-            split=config.eval_split,
-            num_classes=num_classes,
-            class_names=run_dir.trained_class_names(network.config.checkpoint),
-            flag=flag,
+        source = look.open_images(
+            network, place, split=config.eval_split, flag=flag
         )
         if source.num_classes not in (None, num_classes):
             raise ValueError(

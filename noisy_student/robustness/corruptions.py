@@ -19,7 +19,8 @@ from typing import Optional
 
 from absl import logging
 
-from data_prep import command_line, files, shards, source_writer
+from data_prep import command_line, files, source_writer
+from noisy_student import image_places
 from noisy_student.robustness import corrupted_layout
 from noisy_student.robustness.distortions.distort import (
     CORRUPTIONS,
@@ -44,7 +45,6 @@ __all__ = [
     "write",
 ]
 
-_TFDS = "tfds:"
 _KINDS = ("corruptions", "perturbations")
 
 
@@ -118,16 +118,13 @@ class CorruptionsConfig:
 
     def settings(self):
         """Returns what the bytes of each file depend on, a JSON-able dict."""
-        place = self.input
-        if not place.startswith(_TFDS):
-            place = ";".join(map(files.absolute, shards.separate(place)))
         textures = None
         if self.frost_textures:
             folder = load("frost_textures")
             textures = files.fingerprint(folder.paths(self.frost_textures))
         return {
             "what": self.what,
-            "input": place,
+            "input": image_places.absolute(self.input),
             "eval_split": self.eval_split,
             "num_classes": self.num_classes,
             "num_images": self.num_images,

@@ -24,16 +24,6 @@ def folder_of(directory, name, groups):
     return os.path.join(directory, name)
 
 
-def sub_folders(directory):
-    """Returns the names of the folders in a folder, without hidden ones."""
-    return {
-        name
-        for name in files.list_names(directory)
-        if not name.startswith(".")
-        and files.is_dir(os.path.join(directory, name))
-    }
-
-
 def check_root(directory, groups):
     """Checks a folder as a whole.
 
@@ -49,7 +39,7 @@ def check_root(directory, groups):
             f"--label_data_dir={directory}: no such folder."
         )
     known = set(groups).union(*groups.values())
-    if others := sorted(sub_folders(directory) - known):
+    if others := sorted(set(files.list_folders(directory)) - known):
         logging.warning(
             "--label_data_dir=%s: ignored, not of this benchmark: %s.",
             directory,

@@ -123,21 +123,9 @@ def measure(network, source, measure_logits):
     Returns:
         What `evaluate.evaluate` returns.
     """
-    from noisy_student import evaluate as evaluate_lib
+    from noisy_student.robustness import look
 
-    model = network.load()
-    return evaluate_lib.evaluate_source(
-        model,
-        network.model_config,
-        source,
-        strategy=network.strategy,
-        batch_size=network.config.batch_size,
-        view=network.view,
-        count=evaluate_lib.counter(
-            model,
-            strategy=network.strategy,
-            measure=lambda logits, batch: measure_logits(
-                logits, batch["labels"]
-            ),
-        ),
-    )
+    def measure_batch(logits, batch):
+        return measure_logits(logits, batch["labels"])
+
+    return look.Look(network, lambda _: measure_batch)(source)

@@ -10,8 +10,9 @@ from absl import logging
 from data_prep import files
 from efficientnet import checkpoint_archive
 from efficientnet.messages import first_names
-from noisy_student import checkpoints, evaluate
-from noisy_student.robustness import benchmark, views
+from noisy_student import checkpoints, image_places
+from noisy_student.robustness import look as look_lib
+from noisy_student.robustness import views
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +59,7 @@ class PartFolder:
             "weights": checkpoints.fingerprint(
                 checkpoint_archive.find(checkpoint)
             ),
-            "label_data_dir": benchmark.absolute(config.label_data_dir),
+            "label_data_dir": image_places.absolute(config.label_data_dir),
             "eval_split": config.eval_split,
             "stored_size": stored_size,
         }
@@ -112,15 +113,19 @@ def measure_all(kind, config, network, parts):
     figures, look = {}, None
     for number, part in enumerate(parts, start=1):
         images = {
-            "images": benchmark.absolute(part.place),
+            "images": image_places.absolute(part.place),
             "num_images": counts[part.name],
         }
         known = folder.read(part.name, **images)
         if known is None:
             source = part.open()
             source.check()
-            look = look or _Look(network)
-            known = {**look(source, part.view), **images}
+            look = look or look_lib.Look(network)
+            found = look(source, part.view)
+            known = {
+                **{key: np.asarray(v).item() for key, v in found.items()},
+                **images,
+            }
             folder.write(part.name, known)
         figures[part.name] = known
         logging.info(
@@ -150,24 +155,3 @@ def _count_images(parts):
             "are missing."
         )
     return counts
-
-
-class _Look:
-    """A network that is loaded, and compiled once for all sets."""
-
-    def __init__(self, network):
-        self._network = network
-        self._model = network.load()
-        self._count = evaluate.counter(self._model, strategy=network.strategy)
-
-    def __call__(self, source, view):
-        figures = evaluate.evaluate_source(
-            self._model,
-            self._network.model_config,
-            source,
-            strategy=self._network.strategy,
-            batch_size=self._network.config.batch_size,
-            view=view,
-            count=self._count,
-        )
-        return {name: np.asarray(v).item() for name, v in figures.items()}

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from data_prep import plots
+from tests.data_prep import pngs
 
 CURVES = (
     plots.Curve("teacher", 0, "labeled", (50, 100, 150), (2.0, 1.0, 0.5)),
@@ -50,22 +51,15 @@ FIGURES = {
 }
 
 
-def decode(png):
-    """Returns uint8 [height, width, 3]."""
-    assert png.startswith(b"\x89PNG")
-    return np.asarray(Image.open(io.BytesIO(png)).convert("RGB")).astype(int)
-
-
 def count_pixels(png, color):
     """Returns how many pixels have a colour, "#rrggbb"."""
-    rgb = [int(color[i : i + 2], 16) for i in (1, 3, 5)]
-    return int((abs(decode(png) - rgb).max(axis=-1) <= 2).sum())
+    return int(pngs.places(png, color).sum())
 
 
 @pytest.mark.parametrize("name", sorted(FIGURES))
 def test_every_figure_follows_its_theme(name):
     for theme in (plots.LIGHT, plots.DARK):
-        pixels = decode(FIGURES[name](theme))
+        pixels = pngs.decode(FIGURES[name](theme))
         corner = "".join(f"{value:02x}" for value in pixels[0, 0])
         assert f"#{corner}" == theme.background
         assert min(pixels.shape[:2]) > 300
@@ -138,7 +132,7 @@ def test_a_thousand_classes_are_drawn_as_lines():
     counts = np.arange(1000)
     names = [str(i) for i in counts]
     png = plots.class_counts({"a": counts, "b": np.full(1000, 999)}, names)
-    width = decode(png).shape[1]
+    width = pngs.decode(png).shape[1]
     assert width < count_pixels(png, theme.right) < 10 * width
 
 
@@ -189,7 +183,7 @@ def test_wrong_images_get_a_frame():
 
 def test_a_contact_sheet_grows_by_rows():
     heights = [
-        decode(
+        pngs.decode(
             plots.contact_sheet(
                 IMAGES[:number],
                 [""] * number,

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from data_prep import plot_style, result_plots
+from tests.data_prep import pngs
 
 POINTS = (
     result_plots.Points(
@@ -42,22 +43,10 @@ FIGURES = {
 }
 
 
-def decode(png):
-    """Returns uint8 [height, width, 3]."""
-    assert png.startswith(b"\x89PNG")
-    return np.asarray(Image.open(io.BytesIO(png)).convert("RGB")).astype(int)
-
-
-def places(png, color):
-    """Returns bool [height, width], where pixels have a colour, "#rrggbb"."""
-    rgb = [int(color[i : i + 2], 16) for i in (1, 3, 5)]
-    return abs(decode(png) - rgb).max(axis=-1) <= 2
-
-
 @pytest.mark.parametrize("name", sorted(FIGURES))
 def test_every_figure_follows_its_theme(name):
     for theme in (plot_style.LIGHT, plot_style.DARK):
-        pixels = decode(FIGURES[name](theme))
+        pixels = pngs.decode(FIGURES[name](theme))
         corner = "".join(f"{value:02x}" for value in pixels[0, 0])
         assert f"#{corner}" == theme.background
         assert min(pixels.shape[:2]) > 300
@@ -84,7 +73,7 @@ def test_sizes_are_on_a_logarithmic_axis():
             y_label="",
         )
         # Below the legend, whose marker has the same colour.
-        shown = places(png, plot_style.LIGHT.series[1])[80:]
+        shown = pngs.places(png, plot_style.LIGHT.series[1])[80:]
         columns = np.flatnonzero(shown.sum(axis=0) > 12)
         parts = np.split(columns, np.flatnonzero(np.diff(columns) > 5) + 1)
         return [part.mean() for part in parts]
@@ -101,7 +90,7 @@ def test_joined_points_have_a_line_and_others_none():
             "", 1, (1.0, 100.0), (1.0, 2.0), ("", ""), is_joined=is_joined
         )
         png = result_plots.points_over_size([group], x_label="", y_label="")
-        return places(png, plot_style.LIGHT.series[1]).sum(axis=0)
+        return pngs.places(png, plot_style.LIGHT.series[1]).sum(axis=0)
 
     assert (amount(True) > 0).mean() > 0.8
     assert (amount(False) > 0).mean() < 0.2
@@ -110,7 +99,7 @@ def test_joined_points_have_a_line_and_others_none():
 def test_bars_are_as_long_as_their_values():
     def lengths(columns):
         png = result_plots.grouped_bars(columns, ["a"], x_label="")
-        shown = [places(png, c) for c in plot_style.LIGHT.series[:2]]
+        shown = [pngs.places(png, c) for c in plot_style.LIGHT.series[:2]]
         # The legend is above.
         return [part[len(part) // 3 :].sum(axis=1).max() for part in shown]
 
@@ -126,7 +115,7 @@ def test_what_is_unknown_draws_no_bar():
         png = result_plots.grouped_bars(
             {"one": [5.0, 5.0], "two": [5.0, value]}, ["a", "b"], x_label=""
         )
-        return places(png, plot_style.LIGHT.series[1]).sum()
+        return pngs.places(png, plot_style.LIGHT.series[1]).sum()
 
     assert amount(float("nan")) == pytest.approx(amount(5.0) / 2, rel=0.1)
 
@@ -135,7 +124,7 @@ def test_right_and_wrong_labels_have_their_colours():
     def ink(right, wrong):
         png = result_plots.two_predictions(IMAGES[:1], [right], [wrong])
         theme = plot_style.LIGHT
-        return [places(png, c).sum() for c in (theme.right, theme.wrong)]
+        return [pngs.places(png, c).sum() for c in (theme.right, theme.wrong)]
 
     right, nothing = ink(("cat", "9 %"), ("", ""))
     assert right > 0
@@ -160,7 +149,7 @@ def test_a_sheet_is_no_wider_than_its_images():
             [("b", "")] * number,
             columns=columns,
         )
-        return decode(png).shape[:2]
+        return pngs.decode(png).shape[:2]
 
     one, five, rows = shape(1, 6), shape(5, 6), shape(5, 3)
     assert five[0] == one[0]

@@ -18,6 +18,7 @@ from PIL import Image
 from noisy_student.robustness.distortions import (
     blurs,
     digital,
+    noises,
     severities,
     weather,
 )
@@ -62,10 +63,10 @@ _SMALL = {
 
 
 def frames(name, image, random, crop, num_frames):
-    """Returns the frames of a perturbation; see `distortions.perturb`.
+    """Returns the frames of a perturbation; see `distort.perturb`.
 
     Args:
-        name: One of `distortions.PERTURBATIONS`.
+        name: One of `distort.PERTURBATIONS`.
         image: uint8 [height, width, 3].
         random: `numpy.random.RandomState`.
         crop: Side of the frames, or None.
@@ -93,7 +94,7 @@ def frames(name, image, random, crop, num_frames):
 def _gaussian_noise(image, random, crop, count, scale):
     clean = crop_middle(image, crop)
     return [clean] + [
-        to_levels(clean / 255 + random.normal(scale=scale, size=clean.shape))
+        to_levels(noises.gaussian_noise(clean / 255, random, scale))
         for _ in range(1, count)
     ]
 
@@ -101,7 +102,7 @@ def _gaussian_noise(image, random, crop, count, scale):
 def _shot_noise(image, random, crop, count, photons):
     clean = crop_middle(image, crop)
     return [clean] + [
-        to_levels(random.poisson(clean / 255 * photons) / photons)
+        to_levels(noises.shot_noise(clean / 255, random, photons))
         for _ in range(1, count)
     ]
 
