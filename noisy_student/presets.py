@@ -57,17 +57,18 @@ _CIFAR10 = {
     "task_name": "cifar10",
     "dropout_rate": 0.2,
     "stochastic_depth_rate": 0.2,
-    "train_batch_size": 25,
+    "train_batch_size": 12,
     "base_learning_rate": 0.1,
+    "final_base_lr": 0.01,
     "weight_decay": 1e-5,
     "warmup_epochs": 5.0,
     "iterations_per_loop": 100,
-    "save_checkpoints_steps": 500,
+    "save_checkpoints_steps": 1000,
     "use_cache": True,
 }
 _CIFAR10_STUDENT = {
     **_CIFAR10,
-    "train_steps": 3000,
+    "train_steps": 6000,
     "unlabel_ratio": 3.0,
     "teacher_softmax_temp": 1.0,
 }
@@ -187,23 +188,24 @@ PRESETS = {
         "unlabel_ratio": 5.0,
         "teacher_softmax_temp": 1.0,
     },
-    "cifar10/teacher": {**_CIFAR10, "train_steps": 5000},
+    "cifar10/teacher": {**_CIFAR10, "train_steps": 10000},
     "cifar10/student": _CIFAR10_STUDENT,
     # On pseudo-labeled images, but for the one labeled image of each batch that
     # training needs; an epoch has as many steps as labeled images.
     "cifar10/pretrained": {
         **_CIFAR10_STUDENT,
         "train_batch_size": 1,
-        "unlabel_ratio": 99.0,
+        "unlabel_ratio": 47.0,
         "loss_normalization": "all",
-        "base_learning_rate": 25 * 0.1,
-        "final_base_lr": 25 * 0.001,
-        "warmup_epochs": 0.2,
+        "base_learning_rate": 1.2,
+        "final_base_lr": 0.12,
+        "warmup_epochs": 0.4,
     },
     "cifar10/finetuned": {
         **_CIFAR10,
-        "train_steps": 1000,
+        "train_steps": 2000,
         "base_learning_rate": 0.02,
+        "final_base_lr": 0.002,
         "warmup_epochs": 1.0,
     },
     "cifar10/fixres": {

@@ -84,7 +84,7 @@ _ARMS = (
         name="longer_baseline",
         about="the baseline with as many images seen as the student",
         preset=_TEACHER,
-        flags={"train_steps": 12000},
+        flags={"train_steps": 24000},
         findings=(
             Finding(
                 "A baseline that sees as many images is worse than the "

@@ -98,10 +98,11 @@ _CIFAR10 = {
     **_DIGITS,
     "dropout_rate": 0.2,
     "stochastic_depth_rate": 0.2,
-    "batch_size": 25,
+    "batch_size": 12,
     "base_learning_rate": 0.1,
+    "final_base_lr": 0.01,
     "weight_decay": 1e-5,
-    "train_steps": 3000,
+    "train_steps": 6000,
 }
 _NO_UNLABELED = {"unlabeled": (0, "hard", 1.0)}
 SETTINGS = {
@@ -133,7 +134,7 @@ SETTINGS = {
     },
     "svhn/b0_noisy_student": _SVHN,
     "svhn/b0_supervised": {**_SVHN, **_NO_UNLABELED},
-    "cifar10/teacher": {**_CIFAR10, **_NO_UNLABELED, "train_steps": 5000},
+    "cifar10/teacher": {**_CIFAR10, **_NO_UNLABELED, "train_steps": 10000},
     "cifar10/student": _CIFAR10,
     # The network is that of the run it tunes.
     "cifar10/fixres": {
@@ -144,19 +145,20 @@ SETTINGS = {
         "dropout_rate": None,
         "stochastic_depth_rate": None,
     },
-    # A labeled image a step, at the rates of twenty-five.
+    # A labeled image a step, at the rates of twelve.
     "cifar10/pretrained": {
         **_CIFAR10,
         "batch_size": 1,
-        "base_learning_rate": 2.5,
-        "final_base_lr": 0.025,
-        "unlabeled": (99, "soft", 1.0),
+        "base_learning_rate": 1.2,
+        "final_base_lr": 0.12,
+        "unlabeled": (47, "soft", 1.0),
     },
     "cifar10/finetuned": {
         **_CIFAR10,
         **_NO_UNLABELED,
-        "train_steps": 1000,
+        "train_steps": 2000,
         "base_learning_rate": 0.02,
+        "final_base_lr": 0.002,
     },
     "digits/teacher": {**_DIGITS, **_NO_UNLABELED, "train_steps": 1000},
     "digits/teacher_long": {**_DIGITS, **_NO_UNLABELED, "train_steps": 4000},
