@@ -1,7 +1,8 @@
 """Evaluates a network on ImageNet-P: how often its answer flips.
 
-Prints the flip probability of each perturbation, mFR, which is 100 for AlexNet,
-and where the folders tell classes, accuracy on all frames. For example:
+Prints the flip probability of each perturbation, and of all ten mFR, which is
+100 for AlexNet, and where the folders tell classes, accuracy on all frames. For
+example:
 
     python -m noisy_student.robustness.imagenet_p --output_dir=runs/p
         --label_data_dir=imagenet-p --checkpoint=noisy_student_b7.tar.gz
@@ -16,6 +17,8 @@ finished is kept in `--output_dir`, by perturbation.
 
 Source: Hendrycks and Dietterich, ICLR 2019; paper, Table 5.
 """
+
+import numbers
 
 import numpy as np
 from absl import logging
@@ -97,9 +100,10 @@ def mean_top_5_distance(distances, reference):
             authors take to be AlexNet.
 
     Raises:
-        ValueError: If one is missing, or a name is unknown.
+        ValueError: If one is missing, a name is unknown, or a distance of the
+            reference is not above 0.
     """
-    _check_names(reference)
+    _check_reference(reference)
     return _mean_ratio(distances, reference)
 
 
@@ -127,6 +131,25 @@ def _mean_ratio(values, reference):
     )
 
 
+def _check_reference(distances):
+    """Raises ValueError unless all ten are there, finite and above 0."""
+    if not isinstance(distances, dict):
+        raise ValueError(
+            "Distances of a reference must be given by perturbation. Received: "
+            f"{distances!r}."
+        )
+    _check_names(distances)
+    for name, distance in distances.items():
+        is_number = isinstance(distance, numbers.Real) and not isinstance(
+            distance, bool
+        )
+        if not is_number or not 0 < distance < float("inf"):
+            raise ValueError(
+                f"The distance of {name} must be a finite number above 0. "
+                f"Received: {distance!r}."
+            )
+
+
 def _check_names(values):
     if unknown := [name for name in values if name not in PERTURBATIONS]:
         raise ValueError(
@@ -152,7 +175,7 @@ def define_flags(flag_values):
     group.list(
         "perturbations",
         list(PERTURBATIONS),
-        "Perturbations to look at; mFR needs all ten.",
+        "Perturbations to look at; mFR and top-1 need all ten.",
     )
     group.string(
         "reference_distances",
@@ -167,8 +190,10 @@ def main(flag_values):
     """Evaluates the network that the flags name."""
     reference = None
     if flag_values.reference_distances is not None:
-        reference = files.read_json(flag_values.reference_distances)
-        _check_names(reference)
+        path = flag_values.reference_distances
+        reference = files.read_json(path)
+        with files.naming(f"--reference_distances={path}"):
+            _check_reference(reference)
     evaluate(
         benchmark.config_from_flags(flag_values),
         tuple(dict.fromkeys(flag_values.perturbations)),
@@ -200,10 +225,9 @@ def evaluate(config, perturbations, reference=None):
     figures = {
         "num_sequences": sum(v["num_sequences"] for v in measured.values()),
     }
-    if all("top_1" in values for values in measured.values()):
-        accuracies = [values["top_1"] for values in measured.values()]
-        figures["top_1"] = float(np.mean(accuracies))
     if set(measured) == set(PERTURBATIONS):
+        if all("top_1" in values for values in measured.values()):
+            figures["top_1"] = _accuracy(measured.values())
         flips = {name: v["flip_probability"] for name, v in measured.items()}
         distances = {name: v["top_5_distance"] for name, v in measured.items()}
         figures["mean_flip_rate"] = mean_flip_rate(flips)
@@ -212,7 +236,7 @@ def evaluate(config, perturbations, reference=None):
                 distances, reference
             )
     else:
-        logging.info("No mFR: it needs all of the ten perturbations.")
+        logging.info("No means: they need all of the ten perturbations.")
     benchmark.report(
         _KIND,
         config,
@@ -222,6 +246,16 @@ def evaluate(config, perturbations, reference=None):
         perturbations=measured,
     )
     return figures
+
+
+def _accuracy(measured):
+    """Returns the accuracy on all frames of perturbations."""
+    return float(
+        np.average(
+            [values["top_1"] for values in measured],
+            weights=[values["num_frames"] for values in measured],
+        )
+    )
 
 
 def _measure(name, top_5, labels):

@@ -40,7 +40,7 @@ class Answers:
         """
         try:
             yield from frames.group(self._frames(sequences))
-        except tf.errors.OpError:
+        except tf.errors.InvalidArgumentError:
             self._explain_failure(sequences)
             raise
 

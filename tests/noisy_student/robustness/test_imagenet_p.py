@@ -1,13 +1,22 @@
 """Tests of ImageNet-P: its figures, its sequences, its runs."""
 
+import dataclasses
 import json
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from data_prep import records
 from noisy_student import run_dir
-from noisy_student.robustness import alexnet, frames, imagenet_p, layout
+from noisy_student.robustness import (
+    alexnet,
+    frames,
+    imagenet_p,
+    layout,
+    sequence_answers,
+)
+from noisy_student.robustness import network as network_lib
 from tests.noisy_student.robustness import images
 
 pytestmark = pytest.mark.slow
@@ -225,18 +234,55 @@ def test_all_ten_give_the_means_and_are_kept(tmp_path, use, run):
 
 
 def test_class_folders_tell_accuracy(tmp_path, use, run, monkeypatch):
-    checkpoint, _ = use(NUM_CLASSES)
-    names = tuple("abcdef")
+    checkpoint, _ = use(2)
+    names = ("b", "a")
     monkeypatch.setattr(run_dir, "trained_class_names", lambda _: names)
-    for name, label, shown in (("b", 1, (1, 1, 2)), ("d", 3, (3, 4))):
-        for number, grey in enumerate(shown):
-            images.write(
-                tmp_path / "p/tilt" / name / f"{label}/{number}.png",
-                images.grey_of(grey, NUM_CLASSES),
-            )
+    for perturbation in imagenet_p.PERTURBATIONS:
+        # One has more frames, which count as much as those of the others.
+        more = (1,) * 10 if perturbation == "translate" else ()
+        write_classes(
+            tmp_path / "p" / perturbation, {"a": (1, 1, 0, *more), "b": (0, 1)}
+        )
     run(imagenet_p, **arguments_of(tmp_path, checkpoint, ["tilt"]))
+    report = read_report(tmp_path)
+    # As the flip rate, the accuracy on a few perturbations is no figure.
+    assert report["figures"] == {"num_sequences": 2}
+    assert report["perturbations"]["tilt"]["top_1"] == pytest.approx(3 / 5)
+    run(
+        imagenet_p,
+        **arguments_of(tmp_path, checkpoint, imagenet_p.PERTURBATIONS),
+    )
     figures = read_report(tmp_path)["figures"]
-    assert figures == {"num_sequences": 2, "top_1": pytest.approx(3 / 5)}
+    assert figures["top_1"] == pytest.approx((10 * 3 + 10) / (10 * 5 + 10))
+
+
+def write_classes(folder, shown, num_classes=2):
+    """Writes a sequence `0` of each class, of frames that look like classes."""
+    for name, labels in shown.items():
+        for number, label in enumerate(labels):
+            images.write(
+                folder / name / f"0/{number:03d}.png",
+                images.grey_of(label, num_classes),
+            )
+
+
+@pytest.mark.parametrize("distance", [0, -1, float("nan"), "2", True, None])
+def test_wrong_reference_distances_are_refused_first(
+    tmp_path, use, run, distance
+):
+    checkpoint, network = use(NUM_CLASSES)
+    write_frames(tmp_path / "p/tilt")
+    reference = dict.fromkeys(imagenet_p.PERTURBATIONS, 2.0)
+    path = tmp_path / "reference.json"
+    path.write_text(json.dumps({**reference, "snow": distance}))
+    arguments = arguments_of(tmp_path, checkpoint, ["tilt"])
+    message = "--reference_distances=.*reference.json: The distance of snow"
+    with pytest.raises(ValueError, match=message):
+        run(imagenet_p, **arguments, reference_distances=path)
+    path.write_text(json.dumps([2.0] * 10))
+    with pytest.raises(ValueError, match="must be given by perturbation"):
+        run(imagenet_p, **arguments, reference_distances=path)
+    assert network.num_seen == 0
 
 
 def test_missing_perturbations_are_refused_first(tmp_path, use, run):
@@ -304,6 +350,32 @@ def test_an_unreadable_frame_is_named(tmp_path, use, run):
     (tmp_path / "p/tilt/n01440764/b/002.png").write_bytes(b"no image")
     with pytest.raises(ValueError, match="tilt.*n01440764/b'.*Unknown image"):
         run(imagenet_p, **arguments_of(tmp_path, checkpoint, ["tilt"]))
+
+
+def test_frames_are_not_looked_through_when_memory_is_full(
+    tmp_path, use, monkeypatch
+):
+    checkpoint, network = use(NUM_CLASSES)
+    write_frames(tmp_path / "tilt")
+
+    def fill(images):
+        raise MemoryError("full")
+
+    monkeypatch.setattr(network, "_count", fill)
+    answers = sequence_answers.Answers(
+        network_lib.open_network(network_lib.NetworkConfig(checkpoint))
+    )
+    sequences = frames.open_sequences(str(tmp_path / "tilt"), "validation")
+    opened = []
+
+    def count_frames():
+        opened.append(1)
+        return sequences.frames()
+
+    counted = dataclasses.replace(sequences, frames=count_frames)
+    with pytest.raises(tf.errors.ResourceExhaustedError):
+        list(answers(counted))
+    assert len(opened) == 1
 
 
 def test_a_video_cut_short_is_refused(tmp_path):
