@@ -59,6 +59,8 @@ class LabeledImages:
         describe: Position of an image -> the name messages give it.
         check: Raises ValueError if some images cannot be evaluated, as far
             as that is seen without decoding them.
+        fingerprint: Returns a short digest that differs if files or labels
+            have been replaced, None for a data set of tensorflow_datasets.
     """
 
     origin: str
@@ -68,6 +70,7 @@ class LabeledImages:
     parse: Callable
     describe: Callable
     check: Callable = lambda: None
+    fingerprint: Callable = lambda: None
 
     def dataset(self):
         """Returns a `tf.data.Dataset` of what `parse` returns."""
@@ -175,6 +178,7 @@ def _open_shards(origin, directory, split):
         elements=lambda: tf.data.TFRecordDataset(paths),
         parse=parse_record,
         describe=describe,
+        fingerprint=lambda: files.fingerprint(paths),
     )
 
 
@@ -330,6 +334,12 @@ def from_paths(origin, paths, labels, num_classes):
     def check():
         _refuse(origin, image_encoding.find_unreadable(paths), len(paths))
 
+    def fingerprint():
+        return files.fingerprint_unread(
+            (f"{label}/{os.path.basename(path)}", path)
+            for path, label in zip(paths, labels)
+        )
+
     return LabeledImages(
         origin=origin,
         num_images=len(paths),
@@ -340,6 +350,7 @@ def from_paths(origin, paths, labels, num_classes):
         parse=_read_element,
         describe=lambda position: paths[position],
         check=check,
+        fingerprint=fingerprint,
     )
 
 

@@ -80,8 +80,17 @@ class PartFolder:
         if self._folder is None or not files.exists(self._path(name)):
             return None
         figures = files.read_json(self._path(name))
-        fits = all(figures.get(key) == v for key, v in expected.items())
-        return figures if fits else None
+        kept = {key: v for key, v in figures.items() if key in expected}
+        difference = files.describe_difference(kept, expected)
+        if difference:
+            logging.info(
+                "%s: measured anew, as its images are others than those of "
+                "the figures that are kept: %s.",
+                name,
+                difference,
+            )
+            return None
+        return figures
 
     def write(self, name, figures):
         """Keeps the figures of a part."""
@@ -107,23 +116,20 @@ def measure_all(kind, config, network, parts):
         ValueError: If a set has another number of images than the first, or
             cannot be evaluated; the first is said before anything is computed.
     """
-    counts = _count_images(parts)
+    found = _look_at_files(parts)
     stored_size = views.stored_size(parts[0].open().dataset())
     folder = PartFolder(kind, config, network, stored_size)
     figures, look = {}, None
     for number, part in enumerate(parts, start=1):
-        images = {
-            "images": image_places.absolute(part.place),
-            "num_images": counts[part.name],
-        }
+        images = found[part.name]
         known = folder.read(part.name, **images)
         if known is None:
             source = part.open()
             source.check()
             look = look or look_lib.Look(network)
-            found = look(source, part.view)
+            values = look(source, part.view)
             known = {
-                **{key: np.asarray(v).item() for key, v in found.items()},
+                **{key: np.asarray(v).item() for key, v in values.items()},
                 **images,
             }
             folder.write(part.name, known)
@@ -139,11 +145,37 @@ def measure_all(kind, config, network, parts):
     return figures, stored_size
 
 
-def _count_images(parts):
-    """Returns the number of images of each part, which must be the same."""
-    # Not kept open: names of millions of files are gigabytes.
-    counts = {part.name: part.open().num_images for part in parts}
-    first = parts[0].name
+def _look_at_files(parts):
+    """Returns what tells each part's images, {name: dict}; reads no image.
+
+    Raises:
+        ValueError: If parts have not the same number of images.
+    """
+    found = {}
+    for part in parts:
+        # Not kept open: names of millions of files are gigabytes.
+        source = part.open()
+        with files.naming(source.origin):
+            fingerprint = source.fingerprint()
+        found[part.name] = {
+            "images": image_places.absolute(part.place),
+            "num_images": source.num_images,
+            "fingerprint": fingerprint,
+        }
+    require_equal(
+        {name: values["num_images"] for name, values in found.items()}, "images"
+    )
+    return found
+
+
+def require_equal(counts, what):
+    """Raises ValueError unless all parts have as many images, or sequences.
+
+    Args:
+        counts: {name: number}.
+        what: What is counted, as the message says it.
+    """
+    first = next(iter(counts))
     wrong = [
         f"{name} has {count}"
         for name, count in counts.items()
@@ -151,7 +183,6 @@ def _count_images(parts):
     ]
     if wrong:
         raise ValueError(
-            f"{first} has {counts[first]} images, {first_names(wrong)}: some "
+            f"{first} has {counts[first]} {what}, {first_names(wrong)}: some "
             "are missing."
         )
-    return counts

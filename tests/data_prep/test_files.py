@@ -105,6 +105,22 @@ def test_a_file_where_a_folder_is_needed_is_named_with_its_flag(tmp_path):
     files.check_folder("output_dir", "new")
 
 
+def test_fingerprints_without_reading_tell_files_by_their_outside(tmp_path):
+    path = tmp_path / "a"
+
+    def written(content, time, name="a"):
+        path.write_bytes(content)
+        os.utime(path, ns=(0, time))
+        return files.fingerprint_unread([(name, path)])
+
+    first = written(b"1", 5)
+    others = written(b"11", 5), written(b"1", 6), written(b"1", 5, name="b")
+    assert len({first, *others}) == 4
+    assert written(b"2", 5) == first
+    with pytest.raises(FileNotFoundError, match="none"):
+        files.fingerprint_unread([("none", tmp_path / "none")])
+
+
 def test_fingerprints_tell_ends_of_large_files_apart(tmp_path):
     large = bytes(300_000)
     paths = []

@@ -337,6 +337,21 @@ def test_a_set_with_fewer_images_is_refused_first(tmp_path, use, run):
     assert network.num_seen == seen + 5 * 9
 
 
+def test_replaced_images_are_measured_anew(tmp_path, use, run):
+    checkpoint, network = use(NUM_CLASSES)
+    root = write_sets(tmp_path / "c", wrong={"fog": (0,) * 5})
+    arguments = flags_of(root, checkpoint, tmp_path / "out", ["fog"])
+    run(imagenet_c, **arguments)
+    write_set(root / "fog/2", 4)
+    # Labels are part of what was measured.
+    order = json.dumps(list(map(str, reversed(range(NUM_CLASSES)))))
+    (root / "fog/3/classes.json").write_text(order)
+    run(imagenet_c, **arguments)
+    fog = read_report(tmp_path / "out")["corruptions"]["fog"]
+    assert fog["error"] == [0, 1 / 2, 1, 0, 0]
+    assert network.num_seen == 7 * 9
+
+
 def test_clean_images_are_looked_for_first(tmp_path, use, run):
     checkpoint, network = use(NUM_CLASSES)
     root = write_sets(tmp_path / "c", wrong={"fog": (0,) * 5})
