@@ -61,7 +61,7 @@ def check(directory, corruptions, severities, num_classes):
     problems, names = [], None
     for corruption in corruptions:
         folder = layout.folder_of(directory, corruption, _GROUPS)
-        problem = _compare(
+        problem = layout.compare(
             folder,
             set(files.list_folders(folder)),
             set(map(str, severities)),
@@ -77,14 +77,10 @@ def check(directory, corruptions, severities, num_classes):
                 continue
             if names is None:
                 names = _expected_names(place, found, num_classes)
-            problem = _compare(place, found, names, "class folders")
+            problem = layout.compare(place, found, names, "class folders")
             if problem:
                 problems.append(problem)
-    if problems:
-        raise ValueError(
-            f"--label_data_dir={directory} is not complete: "
-            f"{first_names(problems)}."
-        )
+    layout.require_complete(directory, problems)
 
 
 def _expected_names(place, found, num_classes):
@@ -100,17 +96,6 @@ def _expected_names(place, found, num_classes):
             f"{network_lib.background_hint(num_classes)}"
         )
     return found
-
-
-def _compare(folder, found, wanted, what):
-    """Returns how names in a folder differ from what is wanted, or None."""
-    parts = []
-    for word, names in (("without", wanted - found), ("also", found - wanted)):
-        if names:
-            parts.append(f"{word} {first_names(sorted(names))}")
-    if not parts:
-        return None
-    return f"{folder!r} has {len(found)} {what}, {'; '.join(parts)}"
 
 
 def opener(config, network, place, flag):

@@ -1,6 +1,7 @@
 """Sequences of frames: videos, folders of frames, or shards."""
 
 import dataclasses
+import itertools
 import os
 import re
 from typing import Callable, Optional
@@ -8,12 +9,13 @@ from typing import Callable, Optional
 import numpy as np
 import tensorflow as tf
 
-from data_prep import cores, files, records, shards, tf_data
+from data_prep import cores, files, image_folder, records, shards, tf_data
 from efficientnet.messages import first_names
 from noisy_student.robustness import layout
 
 _VIDEO = re.compile(r".*\.(mp4|avi|mov|mkv|webm)", re.IGNORECASE)
 _IMAGE = re.compile(r".*\.(jpg|jpeg|png)", re.IGNORECASE)
+_DIGITS = re.compile(r"(\d+)")
 _PADDING = ""
 
 
@@ -23,13 +25,17 @@ class Sequences:
 
     Attributes:
         origin: Where they come from, as messages say it.
-        num_files: How many files they are in; None for shards.
+        names: frozenset of their names, videos without their ending; None for
+            shards, where it takes reading to know.
+        fingerprint: Returns a short digest that differs if files have been
+            replaced.
         frames: Returns an unbatched `tf.data.Dataset` of dicts `image_bytes`
             (string, an encoded image) and `sequence` (string, its name).
     """
 
     origin: str
-    num_files: Optional[int]
+    names: Optional[frozenset]
+    fingerprint: Callable
     frames: Callable
 
 
@@ -39,7 +45,8 @@ def open_sequences(directory, split):
     A sequence is a video file, or a folder that holds its frames and nothing
     else, in the order of their names; both lie in class folders or not. In
     shards the key of a record is `<sequence>/<frame>`, and the frames of a
-    sequence follow each other.
+    sequence follow each other. A `classes.json`, which lists the class folders,
+    is no sequence.
 
     Args:
         directory: Local folder.
@@ -50,15 +57,29 @@ def open_sequences(directory, split):
 
     Raises:
         FileNotFoundError: If there is none.
-        ValueError: If files are neither, or there are videos and OpenCV is
-            not installed.
+        ValueError: If files are neither, frames have names whose order is not
+            that of their numbers, or there are videos and OpenCV is not
+            installed.
     """
     origin = f"--label_data_dir, {directory}"
+    classes = os.path.join(directory, image_folder.CLASSES_FILE)
+    listed = [classes] if files.exists(classes) else []
     if any(map(shards.parse_name, files.list_names(directory))):
         with files.naming(origin):
             paths = records.list_shards(directory, split)
-        return Sequences(origin, None, lambda: _of_shards(paths))
-    found = list(layout.walk(directory))
+        return Sequences(
+            origin,
+            None,
+            lambda: files.fingerprint(paths + listed),
+            lambda: _of_shards(paths),
+        )
+    found = [path for path in layout.walk(directory) if path not in listed]
+
+    def fingerprint():
+        return files.fingerprint_unread(
+            (path[len(directory) :], path) for path in found + listed
+        )
+
     videos = [path for path in found if _VIDEO.fullmatch(path)]
     if videos and len(videos) < len(found):
         others = sorted(set(found) - set(videos))
@@ -68,21 +89,56 @@ def open_sequences(directory, split):
         )
     if videos:
         _require_opencv()
+        stems = (os.path.splitext(path)[0] for path in videos)
+        names = frozenset(os.path.relpath(stem, directory) for stem in stems)
         return Sequences(
-            origin, len(videos), lambda: _of_videos(videos, directory)
+            origin, names, fingerprint, lambda: _of_videos(videos, directory)
         )
     if others := [path for path in found if not _IMAGE.fullmatch(path)]:
         raise ValueError(
             f"{origin}: {len(others)} files are neither videos nor JPEG or PNG "
             f"images: {first_names(others)}."
         )
-    if found:
-        return Sequences(
-            origin, len(found), lambda: _of_files(found, directory)
+    if not found:
+        raise FileNotFoundError(
+            f"{origin}: neither videos nor folders of frames nor shards."
         )
-    raise FileNotFoundError(
-        f"{origin}: neither videos nor folders of frames nor shards."
+    folders = []
+    for folder, paths in itertools.groupby(found, os.path.dirname):
+        _check_order(folder, paths)
+        folders.append(os.path.relpath(folder, directory))
+    return Sequences(
+        origin,
+        frozenset(folders),
+        fingerprint,
+        lambda: _of_files(found, directory),
     )
+
+
+def _check_order(folder, paths):
+    """Raises ValueError unless the order of frames is that of their numbers.
+
+    Args:
+        folder: Where they are.
+        paths: Their paths in the order of the text.
+    """
+    names = [os.path.basename(path) for path in paths]
+    # Digits are at the odd places.
+    by_number = sorted(
+        names,
+        key=lambda name: [
+            int(part) if place % 2 else part
+            for place, part in enumerate(_DIGITS.split(name))
+        ],
+    )
+    for name, wanted in zip(names, by_number):
+        if name != wanted:
+            raise ValueError(
+                f"--label_data_dir, {folder}: frames are taken in the order of "
+                f"their names, in which {name!r} stands before {wanted!r}. "
+                "Numbers must be padded with zeros to one length, as in "
+                "000.png, 001.png, ..., 010.png."
+            )
 
 
 def _of_files(paths, directory):

@@ -12,8 +12,12 @@ example:
 `noise/<perturbation>` and so on, may stand between), one with folders of frames
 in the place of the videos, or with shards. The frames are 224x224, or 299x299,
 and resized to the size at which the network looks. Frames of noise are compared
-with the first one, those of other perturbations with the one before. What is
-finished is kept in `--output_dir`, by perturbation.
+with the first one, those of other perturbations with the one before; names that
+are numbers have leading zeros. Each perturbation must have the same sequences.
+What is finished is kept in `--output_dir`, by perturbation.
+
+Other classes than ImageNet's are taken, too: one's own images, perturbed by
+`noisy_student.robustness.corruptions`.
 
 Source: Hendrycks and Dietterich, ICLR 2019; paper, Table 5.
 """

@@ -47,6 +47,33 @@ def check_root(directory, groups):
         )
 
 
+def compare(folder, found, wanted, what):
+    """Returns how names in a folder differ from what is wanted, or None.
+
+    Args:
+        folder: Where they are.
+        found: Set of str.
+        wanted: Set of str.
+        what: What they are names of, in the plural.
+    """
+    parts = []
+    for word, names in (("without", wanted - found), ("also", found - wanted)):
+        if names:
+            parts.append(f"{word} {first_names(sorted(names))}")
+    if not parts:
+        return None
+    return f"{folder!r} has {len(found)} {what}, {'; '.join(parts)}"
+
+
+def require_complete(directory, problems):
+    """Raises ValueError if there are problems, a list of str; names them."""
+    if problems:
+        raise ValueError(
+            f"--label_data_dir={directory} is not complete: "
+            f"{first_names(problems)}."
+        )
+
+
 def walk(directory, follow_links=True):
     """Yields the paths of files below a folder in order, without hidden ones.
 

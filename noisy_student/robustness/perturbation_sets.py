@@ -1,11 +1,15 @@
 """The sequences of ImageNet-P: where they lie, and what a network says."""
 
+import collections
+import os
+
 from absl import logging
 
-from data_prep import class_names, files
+from data_prep import class_names, files, image_folder
 from efficientnet.messages import first_names
 from noisy_student import run_dir
 from noisy_student.robustness import layout
+from noisy_student.robustness import network as network_lib
 
 # The released archives, and what is in each.
 _GROUPS = {
@@ -77,6 +81,11 @@ def measure_all(kind, config, network, perturbations, measure):
     Returns:
         ({perturbation: what `measure` returned}, [height, width] of the first
         stored frame).
+
+    Raises:
+        ValueError: If perturbations have not the same sequences, or not those
+            of all classes of the network, whose names tell. Of folders it is
+            said before anything is computed, of shards when they are read.
     """
     from noisy_student.robustness import frames, parts, sequence_answers, views
 
@@ -84,44 +93,125 @@ def measure_all(kind, config, network, perturbations, measure):
         name: layout.folder_of(config.label_data_dir, name, _GROUPS)
         for name in perturbations
     }
+    labels = {name: _labels(network, place) for name, place in places.items()}
 
     def open_sequences(name):
         return frames.open_sequences(places[name], config.eval_split)
 
-    # Not kept open: names of millions of files are gigabytes.
-    counts = {name: open_sequences(name).num_files for name in perturbations}
-    labels = _labels(network)
+    def check_complete(names):
+        _check_complete(config.label_data_dir, places, names, labels)
+
+    fingerprints = _look_at_files(perturbations, open_sequences, check_complete)
     stored_size = views.stored_size(open_sequences(perturbations[0]).frames())
     folder = parts.PartFolder(kind, config, network, stored_size)
-    measured, answers_of = {}, None
+    measured, counts, answers_of = {}, {}, None
     for number, name in enumerate(perturbations, start=1):
-        known = folder.read(name, num_files=counts[name])
+        known = folder.read(name, fingerprint=fingerprints[name])
         if known is None:
             sequences = open_sequences(name)
             answers_of = answers_of or sequence_answers.Answers(network)
             with files.naming(sequences.origin):
                 paths, top_5 = zip(*answers_of(sequences))
-                classes = [labels.get(path.split("/")[0]) for path in paths]
+                classes = [labels[name].get(_folder(path)) for path in paths]
                 known = measure(name, top_5, classes)
-            known["num_files"] = sequences.num_files
+            if sequences.names is None:
+                check_complete({name: frozenset(paths)})
+            known["fingerprint"] = fingerprints[name]
             folder.write(name, known)
         measured[name] = known
-        logging.info(
-            "%s, %d of %d: flip probability %.2f %%, T5D %.3f.",
-            name,
-            number,
-            len(perturbations),
-            100 * known["flip_probability"],
-            known["top_5_distance"],
-        )
+        counts[name] = known["num_sequences"]
+        parts.require_equal(counts, "sequences")
+        _log(f"{name}, {number} of {len(perturbations)}", known)
     return measured, stored_size
 
 
-def _labels(network):
-    """Returns the labels of the class folders that a network knows, a dict."""
+def _log(place, figures):
+    logging.info(
+        "%s: flip probability %.2f %%, T5D %.3f.",
+        place,
+        100 * figures["flip_probability"],
+        figures["top_5_distance"],
+    )
+
+
+def _look_at_files(perturbations, open_sequences, check_complete):
+    """Returns the fingerprints of perturbations, a dict; reads no frame.
+
+    Args:
+        perturbations: Their names.
+        open_sequences: Returns the `frames.Sequences` of a name.
+        check_complete: Function of {perturbation: names of its sequences}, of
+            those whose names are known.
+    """
+    names, fingerprints = {}, {}
+    for name in perturbations:
+        # Not kept open: names of millions of frames are gigabytes.
+        sequences = open_sequences(name)
+        if sequences.names is not None:
+            names[name] = sequences.names
+        with files.naming(sequences.origin):
+            fingerprints[name] = sequences.fingerprint()
+    check_complete(names)
+    return fingerprints
+
+
+def _labels(network, place):
+    """Returns the labels of the class folders that a network knows, a dict.
+
+    Raises:
+        ValueError: If a list of the folders is not of the network's classes.
+    """
+    num_classes = network.model_config.num_classes
     names = run_dir.trained_class_names(network.config.checkpoint)
+    listed = os.path.join(place, image_folder.CLASSES_FILE)
+    if names is None and files.exists(listed):
+        names = class_names.read_class_names(listed)
+        if not len(names) == len(set(names)) == num_classes:
+            raise ValueError(
+                f"{listed!r} must list the {num_classes} classes of the "
+                f"network, each once. Received: {len(names)}, "
+                f"{len(set(names))} of them different."
+                f"{network_lib.background_hint(num_classes)}"
+            )
     if names is not None:
         return {name: label for label, name in enumerate(names)}
-    if network.model_config.num_classes == class_names.NUM_IMAGENET_CLASSES:
+    if num_classes == class_names.NUM_IMAGENET_CLASSES:
         return class_names.imagenet_labels()
     return {}
+
+
+def _check_complete(directory, places, names, labels):
+    """Raises ValueError unless perturbations have the same, all sequences.
+
+    Args:
+        directory: The value of `--label_data_dir`.
+        places: {perturbation: its folder}.
+        names: {perturbation: frozenset of the names of its sequences}.
+        labels: {perturbation: {class folder: label}}, what a network knows.
+    """
+    counts = collections.Counter(names.values())
+    # What most of them have, of as many the larger.
+    wanted = max(counts, key=lambda n: (counts[n], len(n)), default=frozenset())
+    problems = [
+        _compare(places[name], found, wanted, labels[name])
+        for name, found in names.items()
+    ]
+    layout.require_complete(directory, list(filter(None, problems)))
+
+
+def _compare(place, found, wanted, labels):
+    """Returns how sequences differ from what is wanted, or None."""
+    folders, wanted_folders = (
+        {_folder(name) for name in names if "/" in name}
+        for names in (found, wanted)
+    )
+    if folders & set(labels):
+        wanted_folders = set(labels)
+    return layout.compare(
+        place, folders, wanted_folders, "class folders"
+    ) or layout.compare(place, found, wanted, "sequences")
+
+
+def _folder(sequence):
+    """Returns the class folder in the name of a sequence."""
+    return sequence.split("/")[0]

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from data_prep import records
 from noisy_student import run_dir
 from noisy_student.robustness import (
     alexnet,
+    corruptions,
     frames,
     imagenet_p,
     layout,
@@ -133,22 +135,23 @@ def test_which_perturbations_are_noise(name, expected):
     assert imagenet_p.is_noise(name) is expected
 
 
-def write_frames(folder):
-    for name, classes in SEQUENCES.items():
+def write_frames(folder, sequences=SEQUENCES):
+    for name, classes in sequences.items():
         for number, label in enumerate(classes):
             grey = images.grey_of(label, NUM_CLASSES)
             path = folder / "n01440764" / name / f"{number:03d}.png"
             images.write(path, grey)
 
 
-def write_shards(folder):
+def write_shards(folder, sequences=SEQUENCES):
     writer = records.ShardedWriter(
         str(folder), "validation", 2, kind="unlabeled", config={}
     )
-    for shard, names in enumerate((["a", "b"], ["c"])):
+    every = list(sequences)
+    for shard, names in enumerate((every[:2], every[2:])):
         with writer.open_shard(shard) as out:
             for name in names:
-                for number, label in enumerate(SEQUENCES[name]):
+                for number, label in enumerate(sequences[name]):
                     image = images.grey_image(
                         images.grey_of(label, NUM_CLASSES)
                     )
@@ -299,6 +302,129 @@ def test_missing_perturbations_are_refused_first(tmp_path, use, run):
         arguments = arguments_of(tmp_path / "none", checkpoint, ["tilt"])
         run(imagenet_p, **arguments)
     assert network.num_seen == 0
+
+
+@pytest.mark.parametrize(
+    "damage, message",
+    [
+        ("without", "/scale' has 2 sequences, without n01440764/b"),
+        ("also", "/scale' has 4 sequences, also n01440764/d"),
+        ("class", "/scale' has 2 class folders, also n01443537"),
+    ],
+)
+def test_perturbations_must_have_the_same_sequences(
+    tmp_path, use, run, damage, message
+):
+    checkpoint, network = use(NUM_CLASSES)
+    names = ("scale", "tilt", "rotate")
+    for name in names:
+        write_frames(tmp_path / "p" / name)
+    folder = tmp_path / "p/scale/n01440764"
+    if damage == "without":
+        shutil.rmtree(folder / "b")
+    elif damage == "also":
+        images.write(folder / "d/000.png", 0)
+    else:
+        images.write(folder.parent / "n01443537/a/000.png", 0)
+    with pytest.raises(ValueError, match="--label_data_dir=.*" + message):
+        run(imagenet_p, **arguments_of(tmp_path, checkpoint, names))
+    assert network.num_seen == 0
+
+
+def test_all_classes_that_names_tell_are_needed(
+    tmp_path, use, run, monkeypatch
+):
+    checkpoint, network = use(1000)
+    for name in ("tilt", "scale"):
+        write_frames(tmp_path / "p" / name)
+    arguments = arguments_of(tmp_path, checkpoint, ["tilt", "scale"])
+    message = "tilt' has 1 class folders, without n01443537, .* and 994 more"
+    with pytest.raises(ValueError, match=message):
+        run(imagenet_p, **arguments)
+    use(2)
+    names = ("n01440764", "b")
+    monkeypatch.setattr(run_dir, "trained_class_names", lambda _: names)
+    with pytest.raises(ValueError, match="1 class folders, without b,.*scale"):
+        run(imagenet_p, **arguments)
+    assert network.num_seen == 0
+
+
+def test_shards_must_have_the_same_sequences(tmp_path, use, run):
+    checkpoint, _ = use(NUM_CLASSES)
+    write_shards(tmp_path / "p/tilt")
+    write_shards(tmp_path / "p/scale", dict.fromkeys("ab", (0, 1)))
+    arguments = arguments_of(tmp_path, checkpoint, ["tilt", "scale"])
+    with pytest.raises(ValueError, match="tilt has 3 sequences, scale has 2"):
+        run(imagenet_p, **arguments)
+    assert not (tmp_path / "out/imagenet_p.json").exists()
+
+
+def test_shards_must_have_all_classes(tmp_path, use, run):
+    checkpoint, _ = use(2)
+    write_shards(tmp_path / "p/tilt", {"cat/a": (0, 1), "cat/b": (0, 0)})
+    (tmp_path / "p/tilt/classes.json").write_text('["cat", "dog"]')
+    with pytest.raises(ValueError, match="1 class folders, without dog"):
+        run(imagenet_p, **arguments_of(tmp_path, checkpoint, ["tilt"]))
+
+
+@pytest.mark.parametrize("write", [write_frames, write_shards])
+def test_replaced_frames_are_measured_anew(tmp_path, use, run, write):
+    checkpoint, network = use(NUM_CLASSES)
+    write(tmp_path / "p/tilt")
+    write(tmp_path / "p/scale")
+    arguments = arguments_of(tmp_path, checkpoint, ["tilt", "scale"])
+    run(imagenet_p, **arguments)
+    before = read_report(tmp_path)["perturbations"]
+    steady = {name: (1,) * len(row) for name, row in SEQUENCES.items()}
+    shutil.rmtree(tmp_path / "p/tilt")
+    write(tmp_path / "p/tilt", steady)
+    run(imagenet_p, **arguments)
+    after = read_report(tmp_path)["perturbations"]
+    assert before["tilt"]["flip_probability"] > 0
+    assert after["tilt"]["flip_probability"] == 0
+    assert after["scale"] == before["scale"]
+    assert network.num_seen == 3 * 12
+
+
+def test_frames_without_leading_zeros_are_refused_first(tmp_path, use, run):
+    checkpoint, network = use(NUM_CLASSES)
+    for number in range(12):
+        images.write(tmp_path / f"p/tilt/x/a/{number}.png", 9)
+    message = "tilt/x/a: .*'10.png' stands before '2.png'.*padded with zeros"
+    with pytest.raises(ValueError, match=message):
+        run(imagenet_p, **arguments_of(tmp_path, checkpoint, ["tilt"]))
+    assert network.num_seen == 0
+
+
+def test_perturbed_images_of_ones_own_are_measured(tmp_path, use, run):
+    checkpoint, _ = use(2)
+    names = ["shot_noise", "gaussian_noise"]
+    for label, name in enumerate(("dog", "cat")):
+        grey = images.grey_of(label, 2)
+        images.write(tmp_path / "photos" / name / "0.png", grey, size=24)
+    # Not in the order of the alphabet.
+    (tmp_path / "photos/classes.json").write_text('["dog", "cat"]')
+    corruptions.write(
+        corruptions.CorruptionsConfig(
+            input=str(tmp_path / "photos"),
+            output_dir=str(tmp_path / "p"),
+            what="perturbations",
+            perturbations=tuple(names),
+        )
+    )
+    arguments = arguments_of(tmp_path, checkpoint, names)
+    run(imagenet_p, **arguments)
+    for figures in read_report(tmp_path)["perturbations"].values():
+        assert (figures["num_sequences"], figures["num_frames"]) == (2, 62)
+        assert (figures["flip_probability"], figures["top_1"]) == (0, 1)
+    # Other labels are other figures.
+    listed = tmp_path / "p/shot_noise/classes.json"
+    listed.write_text('["cat", "dog"]')
+    run(imagenet_p, **arguments)
+    assert read_report(tmp_path)["perturbations"]["shot_noise"]["top_1"] == 0
+    listed.write_text('["cat", "dog", "owl"]')
+    with pytest.raises(ValueError, match="classes.json' must list the 2 class"):
+        run(imagenet_p, **arguments)
 
 
 def test_a_sequence_of_one_frame_is_named(tmp_path, use, run):
