@@ -46,6 +46,14 @@ __all__ = [
 ]
 
 _KINDS = ("corruptions", "perturbations")
+# Flags that only some runs read: which other flag decides, and its value then.
+_READ_WITH = {
+    "corruptions": ("what", "corruptions"),
+    "severities": ("what", "corruptions"),
+    "frost_textures": ("what", "corruptions"),
+    "perturbations": ("what", "perturbations"),
+    "jpeg_quality": ("format", "jpeg"),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -263,7 +271,18 @@ def _define_output_flags(flag_values):
 
 
 def config_from_flags(flag_values):
-    """Returns the `CorruptionsConfig` that flags describe."""
+    """Returns the `CorruptionsConfig` that flags describe.
+
+    Raises:
+        ValueError: If a flag is given that would not be read, or has a wrong
+            value.
+    """
+    for name, (other, value) in _READ_WITH.items():
+        found = flag_values[other].value
+        if flag_values[name].present and found != value:
+            raise ValueError(
+                f"--{name} is of --{other}={value}, not of {found}."
+            )
     try:
         severities = tuple(map(int, flag_values.severities))
     except ValueError as error:

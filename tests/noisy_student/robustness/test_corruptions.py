@@ -405,12 +405,33 @@ def test_an_image_that_is_too_small_is_named(tmp_path):
         (["--severities=1,1"], "`severities` must be one or more different"),
         (["--corruptions="], "`corruptions` must be .* Received: none."),
         (["--corruptions=rain"], "No such corruption; .* Received: 'rain'."),
-        (["--perturbations=fog"], "No such perturbation; .*'fog'"),
+        (
+            ["--what=perturbations", "--perturbations=fog"],
+            "No such perturbation; .*'fog'",
+        ),
         (["--input="], "--input is needed."),
         (["--output_dir="], "--output_dir is needed."),
     ],
 )
 def test_wrong_flags_are_answered(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        config_of("--input=a", "--output_dir=b", *arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["--perturbations=rotate"],
+            "is of --what=perturbations, not",
+        ),
+        (["--what=perturbations", "--corruptions=fog"], "--corruptions is of"),
+        (["--what=perturbations", "--severities=1"], "not of perturbations"),
+        (["--what=perturbations", "--frost_textures=ice"], "--frost_textures"),
+        (["--format=png", "--jpeg_quality=9"], "is of --format=jpeg, not of p"),
+    ],
+)
+def test_flags_that_would_not_be_read_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         config_of("--input=a", "--output_dir=b", *arguments)
 
