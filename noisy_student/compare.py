@@ -165,6 +165,7 @@ def remarks(comparisons, *, method=published.NOISY_STUDENT):
             found.append(f"{report.name}: {_why_alone(report, method)}.")
         else:
             found.extend(_other_number(report))
+            found.extend(_other_settings(report))
         if report.unknown:
             found.append(
                 f"{report.name}: no column for {', '.join(report.unknown)}."
@@ -180,6 +181,24 @@ def _other_number(report):
             f"{report.name}: measured on {report.num_images:,} images, "
             f"published on {number:,}."
         )
+
+
+def _other_settings(report):
+    """Yields a sentence for each setting that is not as published."""
+    wanted = published.LOOKED_WITH.get(report.kind, {})
+    if "pgd_16" in report.figures:
+        wanted = {**wanted, **published.PGD_WITH}
+    for flag, value in wanted.items():
+        found = report.settings.get(flag, value)
+        if found != value:
+            yield (
+                f"{report.name}: measured with {_flag(flag, found)}, the "
+                f"published figures are taken to be of {_flag(flag, value)}."
+            )
+
+
+def _flag(name, value):
+    return f"--{name}={str(value).lower()}"
 
 
 def _why_alone(report, method):

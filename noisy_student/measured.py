@@ -55,6 +55,7 @@ _FRACTIONS = frozenset(
 # Of these networks an evaluation is one on ImageNet.
 _NUM_IMAGENET_CLASSES = 1000
 _CHANGED_NETWORK = ("width_coefficient", "depth_coefficient")
+_LOOK = ("resize", "use_ema")
 _TOP = re.compile(r"(?P<split>.+)[/_](?P<figure>top_1|top_5)")
 _BEFORE = "_before"
 FILES = ("report.json", "eval.json")
@@ -75,6 +76,8 @@ class Measured:
         stored_size: (height, width) of the stored images; None if they are
             of all sizes.
         num_images: How many were looked at; None where it does not tell.
+        settings: dict flag -> value, how the network looked and was attacked,
+            as far as the report tells.
         curve: Tuple of dicts `attack`, `epsilon` and `top_1`, a fraction.
         corruptions: dict name -> dict `error` (five fractions) and
             `corruption_error` (percent).
@@ -90,6 +93,7 @@ class Measured:
     is_imagenet: bool = True
     stored_size: Optional[tuple] = None
     num_images: Optional[int] = None
+    settings: dict = dataclasses.field(default_factory=dict)
     curve: tuple = ()
     corruptions: dict = dataclasses.field(default_factory=dict)
     unknown: tuple = ()
@@ -206,10 +210,16 @@ def _of_benchmark(path, report):
         == _NUM_IMAGENET_CLASSES,
         stored_size=None if size is None else tuple(size),
         num_images=num_images,
+        settings=_settings(path, report),
         curve=curve,
         corruptions=_corruptions(path, report.get("corruptions") or {}),
         unknown=unknown,
     )
+
+
+def _settings(path, report):
+    look = {name: report[name] for name in _LOOK if name in report}
+    return {**look, **_mapping(path, "attack", report.get("attack") or {})}
 
 
 def _curve(path, points):

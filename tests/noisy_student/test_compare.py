@@ -338,6 +338,44 @@ def test_what_the_table_does_not_tell_is_said(tmp_path):
     assert differences(found) == {"top_1": pytest.approx(-0.03)}
 
 
+def test_each_setting_that_is_not_as_published_is_said(tmp_path):
+    cropped = write_c(tmp_path, "c", size=299, resize="crop", use_ema=False)
+    attack = {"pgd_steps": 1, "pgd_step_size": 0.5, "pgd_random_start": True}
+    l2 = {
+        "model_name": "efficientnet-l2",
+        "image_size": 800,
+        "stored_size": None,
+        "resize": "crop",
+    }
+    attacked, moved_once = (
+        robustness_reports.write(
+            tmp_path,
+            name,
+            "adversarial",
+            **l2,
+            attack=attack,
+            curve=robustness_reports.curve((name, 16, 0.5)),
+        )
+        for name in ("pgd", "fgsm")
+    )
+    usual = write_c(tmp_path, "usual", size=299, resize="whole", use_ema=True)
+    mark, *notes = compare.remarks(
+        compared(cropped, attacked, moved_once, usual)
+    )
+    assert mark.startswith("?")
+    assert notes == [
+        f"{path}: measured with --{flag}={found}, the published figures are "
+        f"taken to be of --{flag}={value}."
+        for path, flag, found, value in (
+            (cropped, "resize", "crop", "whole"),
+            (cropped, "use_ema", "false", "true"),
+            (attacked, "pgd_steps", "1", "10"),
+            (attacked, "pgd_step_size", "0.5", "none"),
+            (attacked, "pgd_random_start", "true", "false"),
+        )
+    ]
+
+
 def test_other_figures_of_the_same_images_are_pointed_out(tmp_path):
     paths = [
         write_c(
