@@ -95,8 +95,8 @@ absolute() {
   done
 }
 
-# Gets ready to `run`: finds the Python that has extra $1, and goes to the
-# checkout, whose modules Python finds there. A dry run installs nothing.
+# Gets ready to `run`: finds the Python that has extra $1 ("": none), and goes
+# to the checkout, whose modules Python finds there. A dry run installs nothing.
 prepare() {
   if $dry_run; then
     PYTHON=python

@@ -3,7 +3,7 @@
 # environment with the project's dependencies:
 #
 #   source "$root/scripts/environment.sh"
-#   use_environment quickstart       # an extra of setup.py
+#   use_environment quickstart       # an extra of setup.py, or ""
 #   "$PYTHON" -m noisy_student.main ...
 #
 # What the caller or the user may set:
@@ -64,7 +64,8 @@ default_python() {
     python3.11 python3.10 python3.12 python3.13 python3.9 python3
 }
 
-# Sets and exports PYTHON to a Python that has everything extra $1 needs.
+# Sets and exports PYTHON to a Python that has everything extra $1 needs; "" is
+# none, and what the project itself needs suffices.
 use_environment() {
   local extra=$1 venv=${NOISY_STUDENT_VENV:-.venv}
   if [[ ${PYTHON:-} == */* && $PYTHON != /* ]]; then
@@ -125,8 +126,9 @@ install() {
   fi
   python=$(default_python) || return
   version=$(check_python "$python") || return
-  printf >&2 'Installing TensorFlow and [%s] for Python %s into %s: %s.\n' \
-    "$extra" "$version" "$venv" "about two minutes and 3 GB, once"
+  printf >&2 'Installing TensorFlow%s for Python %s into %s: %s.\n' \
+    "${extra:+ and [$extra]}" "$version" "$venv" \
+    "about two minutes and 3 GB, once"
   if [[ -e $marker || $(check_python "$venv/bin/python") != "$version" ]]; then
     mkdir -p "$venv" || return
     printf '%s\n' "$$" >"$marker"
@@ -138,7 +140,8 @@ install() {
   # does not say which Pythons its files are for.
   "$venv/bin/python" -m pip install -qq --upgrade "pip>=24" || status=$?
   if ((status == 0)); then
-    "$venv/bin/python" -m pip install -qq -e "${checkout}[$extra]" || status=$?
+    "$venv/bin/python" -m pip install -qq -e "$checkout${extra:+[$extra]}" ||
+      status=$?
   fi
   ((status)) || stamp "$venv" "$extra" >"$venv/installed-$extra"
   # Only now: pip leaves a usable environment behind when it fails by itself.

@@ -282,6 +282,20 @@ def test_an_environment_is_made_where_nothing_is_lost(tmp_path, before):
     assert result.stdout.splitlines() == ["new venv", f"pip {ROOT}[dev]"]
 
 
+def test_an_environment_needs_no_extra(tmp_path):
+    python = pathlib.Path(fake_python(tmp_path, "acting", "", 0))
+    python.write_text(ACTING_PYTHON)
+    use = "source scripts/environment.sh && set -u && use_environment ''"
+    result = bash(
+        f"{use} && {use}",
+        PATH="/usr/bin:/bin",
+        PYTHON=str(python),
+        NOISY_STUDENT_VENV=str(tmp_path / "venv"),
+    )
+    assert result.stdout.splitlines() == ["new venv", f"pip {ROOT}"]
+    assert "Installing TensorFlow for Python 3.11.7 into" in result.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

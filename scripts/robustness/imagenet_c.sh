@@ -27,6 +27,6 @@ parse_arguments "checkpoint label_data_dir output_dir --" "" "$@"
 need checkpoint label_data_dir output_dir
 absolute checkpoint label_data_dir output_dir
 
-prepare plots
+prepare ""
 run_last noisy_student.robustness.imagenet_c --checkpoint="$checkpoint" \
   --label_data_dir="$label_data_dir" --output_dir="$output_dir"
