@@ -142,6 +142,13 @@ def evaluate(config, attack, num_images=None):
     )
     source.check()
     source = evaluate_lib.sample(source, num_images)
+    report = benchmark.Report(
+        _KIND,
+        config,
+        network,
+        attack=dataclasses.asdict(attack),
+        num_images=source.num_images,
+    )
     logging.info(
         "Attacking %d images at %dx%d pixels.",
         source.num_images,
@@ -151,14 +158,7 @@ def evaluate(config, attack, num_images=None):
     look_at = look.Look(network, lambda model: attacks.measure(model, attack))
     figures = look_at(source)
     curve = _curve(attack, figures)
-    benchmark.report(
-        _KIND,
-        config,
-        network,
-        figures,
-        attack=dataclasses.asdict(attack),
-        curve=curve,
-    )
+    report.write(figures, curve=curve)
     return curve
 
 

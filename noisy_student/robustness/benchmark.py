@@ -7,7 +7,7 @@ from typing import Optional
 from absl import logging
 
 from data_prep import command_line, files
-from noisy_student import run_dir
+from noisy_student import image_places, run_dir
 from noisy_student.robustness import network as network_lib
 
 
@@ -79,27 +79,117 @@ def config_from_flags(values):
     )
 
 
-def report(kind, config, network, figures, **more):
-    """Logs the figures of a benchmark, and writes `<output_dir>/<kind>.json`.
+def settings(config, network, **more):
+    """Returns what figures depend on, a dict for JSON.
+
+    Args:
+        config: `BenchmarkConfig`.
+        network: `network.Network`.
+        **more: What they depend on besides.
+    """
+    # They import TensorFlow, which a wrong flag must not wait for.
+    from efficientnet import checkpoint_archive
+    from noisy_student import checkpoints
+
+    checkpoint = config.network.checkpoint
+    return {
+        **network.describe(),
+        "checkpoint": files.absolute(checkpoint),
+        "weights": checkpoints.fingerprint(checkpoint_archive.find(checkpoint)),
+        "label_data_dir": image_places.absolute(config.label_data_dir),
+        "eval_split": config.eval_split,
+        **more,
+    }
+
+
+class Report:
+    """The report of a benchmark, `<output_dir>/<kind>.json`.
+
+    It is made before anything is computed, so that a report of other settings
+    is not replaced in the end.
 
     Args:
         kind: Name of the benchmark.
-        config: `BenchmarkConfig`.
+        config: `BenchmarkConfig`; without an `output_dir` figures are logged.
         network: `network.Network`.
-        figures: {name: float}.
-        **more: What the report says besides.
+        **more: As of `settings`.
+
+    Attributes:
+        earlier: The report that is there, of the same settings; {} if none is.
+
+    Raises:
+        ValueError: If the report that is there has other settings.
     """
-    for name, value in figures.items():
-        logging.info("%s/%s: %s", kind, name, value)
-    if config.output_dir is None:
-        return
-    path = os.path.join(config.output_dir, f"{kind}.json")
-    values = {
-        "kind": kind,
-        "label_data_dir": config.label_data_dir,
-        **network.describe(),
-        "figures": figures,
-        **more,
-    }
-    files.write_json(path, run_dir.add_versions(values))
-    logging.info("Wrote %s.", path)
+
+    def __init__(self, kind, config, network, **more):
+        self._kind = kind
+        self._path = None
+        self.earlier = {}
+        if config.output_dir is None:
+            return
+        self._path = os.path.join(config.output_dir, f"{kind}.json")
+        self._settings = {"kind": kind, **settings(config, network, **more)}
+        if files.exists(self._path):
+            self.earlier = files.read_json(self._path)
+            self._check(self._settings)
+
+    def _check(self, values):
+        """Raises ValueError unless the report that is there has these."""
+        known = {n: self.earlier[n] for n in values if n in self.earlier}
+        if difference := files.describe_difference(known, values):
+            raise ValueError(
+                f"{self._path!r} is a report of other settings: {difference}. "
+                "Use another --output_dir."
+            )
+
+    def with_earlier(self, what, names):
+        """Returns names, and after them those that the report has besides.
+
+        A report of fewer would lose what the one that is there says.
+
+        Args:
+            what: What they are, a key of the report whose value is by name.
+            names: Those that are asked for.
+
+        Returns:
+            A tuple.
+        """
+        more = [n for n in self.earlier.get(what, ()) if n not in names]
+        if more:
+            logging.info(
+                "%s also has these %s, which stay: %s.",
+                self._path,
+                what,
+                ", ".join(more),
+            )
+        return (*names, *more)
+
+    def or_earlier(self, name, value):
+        """Returns a value, that of the report that is there in place of None.
+
+        Args:
+            name: Key of the report.
+            value: Of JSON.
+
+        Raises:
+            ValueError: If both are given and are not equal.
+        """
+        known = self.earlier.get(name)
+        if None not in (known, value):
+            self._check({name: value})
+        return known if value is None else value
+
+    def write(self, figures, **more):
+        """Logs figures and writes the report.
+
+        Args:
+            figures: {name: float}.
+            **more: What the report says besides.
+        """
+        for name, value in figures.items():
+            logging.info("%s/%s: %s", self._kind, name, value)
+        if self._path is None:
+            return
+        values = {**self._settings, "figures": figures, **more}
+        files.write_json(self._path, run_dir.add_versions(values))
+        logging.info("Wrote %s.", self._path)

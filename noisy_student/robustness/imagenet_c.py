@@ -24,6 +24,7 @@ import numpy as np
 from absl import logging
 
 from data_prep import command_line
+from noisy_student import image_places
 from noisy_student.robustness import alexnet, benchmark, corruption_sets
 from noisy_student.robustness import network as network_lib
 
@@ -186,6 +187,12 @@ def evaluate(config, corruptions, clean_data_dir=None):
         ValueError: If they do not fit.
     """
     network = network_lib.open_network(config.network)
+    report = benchmark.Report(_KIND, config, network)
+    corruptions = report.with_earlier("corruptions", corruptions)
+    clean_data_dir = report.or_earlier(
+        "clean_data_dir",
+        clean_data_dir and image_places.absolute(clean_data_dir),
+    )
     corruption_sets.check(
         config.label_data_dir,
         corruptions,
@@ -211,12 +218,10 @@ def evaluate(config, corruptions, clean_data_dir=None):
         for name, values in errors.items()
     }
     _log(details)
-    benchmark.report(
-        _KIND,
-        config,
-        network,
+    report.write(
         figures,
         stored_size=stored_size,
+        clean_data_dir=clean_data_dir,
         corruptions=details,
     )
     return figures

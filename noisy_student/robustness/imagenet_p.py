@@ -223,6 +223,9 @@ def evaluate(config, perturbations, reference=None):
     """
     perturbation_sets.check(config.label_data_dir, perturbations, PERTURBATIONS)
     network = network_lib.open_network(config.network)
+    report = benchmark.Report(_KIND, config, network)
+    perturbations = report.with_earlier("perturbations", perturbations)
+    reference = report.or_earlier("reference_distances", reference)
     measured, stored_size = perturbation_sets.measure_all(
         _KIND, config, network, perturbations, _measure
     )
@@ -241,12 +244,10 @@ def evaluate(config, perturbations, reference=None):
             )
     else:
         logging.info("No means: they need all of the ten perturbations.")
-    benchmark.report(
-        _KIND,
-        config,
-        network,
+    report.write(
         figures,
         stored_size=stored_size,
+        reference_distances=reference,
         perturbations=measured,
     )
     return figures

@@ -42,6 +42,12 @@ def main(flag_values):
     paths, labels = find_images(config.label_data_dir, flag_values.real_labels)
     network = network_lib.open_network(config.network)
     natural_images.require_imagenet(network)
+    report = benchmark.Report(
+        "imagenet_real",
+        config,
+        network,
+        real_labels=files.absolute(flag_values.real_labels),
+    )
     from noisy_student import labeled_images
     from noisy_student.robustness import measures
 
@@ -52,9 +58,7 @@ def main(flag_values):
     figures = natural_images.measure(
         network, source, measures.accuracy_of_answers
     )
-    benchmark.report(
-        "imagenet_real", config, network, measures.calibration_error(figures)
-    )
+    report.write(measures.calibration_error(figures))
 
 
 def find_images(directory, label_file):
@@ -69,11 +73,15 @@ def find_images(directory, label_file):
         answers repeats one.
 
     Raises:
-        FileNotFoundError: If there is no such file or no image.
+        FileNotFoundError: If there is no such file, folder or image.
         ValueError: If the file is no list of lists of labels, or its images
             are not there.
     """
     answers = _read_answers(label_file)
+    if not files.is_dir(directory):
+        raise FileNotFoundError(
+            f"--label_data_dir={directory}: no such folder."
+        )
     found = {}
     for path in layout.walk(directory):
         if match := _NAME.fullmatch(os.path.basename(path)):

@@ -65,19 +65,16 @@ def accuracy_among(classes, logits, labels):
     Returns:
         dict of float32 [b]: `top_1`, `top_5` and `loss` where the network may
         answer with the subset only, `calibrated`, and `top_1_1000_way` and
-        `top_5_1000_way`, of all classes of ImageNet; `outside_classes` is 1
-        for a label that is not of the subset.
+        `top_5_1000_way`, of all classes of ImageNet.
     """
     everything = evaluate.accuracy(logits, labels)
     is_member = np.zeros(logits.shape[-1], bool)
     is_member[list(classes)] = True
     logits = tf.where(is_member, logits, logits.dtype.min)
-    is_outside = tf.logical_not(tf.gather(is_member, labels))
     return {
         **accuracy(logits, labels),
         "top_1_1000_way": everything["top_1"],
         "top_5_1000_way": everything["top_5"],
-        "outside_classes": tf.cast(is_outside, tf.float32),
     }
 
 

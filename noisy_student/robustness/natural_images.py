@@ -1,5 +1,6 @@
 """Evaluation on photographs that others than ImageNet's authors collected."""
 
+import dataclasses
 import functools
 import os
 
@@ -8,7 +9,6 @@ from efficientnet.messages import first_names
 from noisy_student.robustness import benchmark
 from noisy_student.robustness import network as network_lib
 
-_OUTSIDE = "outside_classes"
 _SUBSETS = os.path.join(os.path.dirname(__file__), "class_subsets.json")
 
 
@@ -44,6 +44,7 @@ def evaluate(kind, config, classes=None):
         check_folders(config.label_data_dir, classes)
     network = network_lib.open_network(config.network)
     require_imagenet(network)
+    report = benchmark.Report(kind, config, network)
     # Imports TensorFlow, which a wrong flag must not wait for.
     from noisy_student import labeled_images
     from noisy_student.robustness import measures
@@ -57,14 +58,10 @@ def evaluate(kind, config, classes=None):
     accuracy = measures.accuracy
     if classes is not None:
         accuracy = functools.partial(measures.accuracy_among, classes)
+        source = _refusing_others(kind, source, classes)
     figures = measure(network, source, accuracy)
-    if figures.pop(_OUTSIDE, 0):
-        raise ValueError(
-            f"{source.origin}: labels beyond the {len(classes)} classes of "
-            f"{kind}."
-        )
     figures = measures.calibration_error(figures)
-    benchmark.report(kind, config, network, figures)
+    report.write(figures)
     return figures
 
 
@@ -109,6 +106,30 @@ def check_folders(directory, classes):
                 f"{len(classes)} wanted; {len(wrong)} {problem}: "
                 f"{first_names([synsets[label] for label in sorted(wrong)])}."
             )
+
+
+def _refusing_others(kind, source, classes):
+    """Returns images of which one with a label beyond the classes is an error.
+
+    Folders tell that before; in shards and tfds sets it shows as they stream.
+    """
+    import tensorflow as tf
+
+    known = frozenset(classes)
+
+    def check(label):
+        if int(label) not in known:
+            raise ValueError(
+                f"label {label}, none of the {len(known)} classes of {kind}"
+            )
+        return label
+
+    def parse(element):
+        image = dict(source.parse(element))
+        label = tf.numpy_function(check, [image["label"]], tf.int64, False)
+        return {**image, "label": tf.ensure_shape(label, [])}
+
+    return dataclasses.replace(source, parse=parse)
 
 
 def measure(network, source, measure_logits):

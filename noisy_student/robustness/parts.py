@@ -8,11 +8,10 @@ import numpy as np
 from absl import logging
 
 from data_prep import files
-from efficientnet import checkpoint_archive
 from efficientnet.messages import first_names
-from noisy_student import checkpoints, image_places
+from noisy_student import image_places
+from noisy_student.robustness import benchmark, views
 from noisy_student.robustness import look as look_lib
-from noisy_student.robustness import views
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,17 +51,7 @@ class PartFolder:
         if config.output_dir is None:
             return
         self._folder = os.path.join(config.output_dir, kind)
-        checkpoint = config.network.checkpoint
-        settings = {
-            **network.describe(),
-            "checkpoint": files.absolute(checkpoint),
-            "weights": checkpoints.fingerprint(
-                checkpoint_archive.find(checkpoint)
-            ),
-            "label_data_dir": image_places.absolute(config.label_data_dir),
-            "eval_split": config.eval_split,
-            "stored_size": stored_size,
-        }
+        settings = benchmark.settings(config, network, stored_size=stored_size)
         files.check_settings(self._folder, settings)
         files.write_settings(self._folder, settings)
 

@@ -252,18 +252,18 @@ def test_the_command_writes_the_curve(tmp_path, use, run, trained, monkeypatch):
     checkpoint, _ = use(networks.NUM_CLASSES, networks.IMAGE_SIZE)
     monkeypatch.setattr(models, "load", lambda *_, **__: trained)
     write_images(tmp_path / "set")
-    run(
-        adversarial,
-        label_data_dir=tmp_path / "set",
-        checkpoint=checkpoint,
-        output_dir=tmp_path / "out",
-        fgsm_epsilons="0,16",
-        pgd_epsilons="16",
-        pgd_steps=2,
-        resize="whole",
-        eval_batch_size=5,
-        num_images=10,
-    )
+    arguments = {
+        "label_data_dir": tmp_path / "set",
+        "checkpoint": checkpoint,
+        "output_dir": tmp_path / "out",
+        "fgsm_epsilons": "0,16",
+        "pgd_epsilons": "16",
+        "pgd_steps": 2,
+        "resize": "whole",
+        "eval_batch_size": 5,
+        "num_images": 10,
+    }
+    run(adversarial, **arguments)
     report = json.loads((tmp_path / "out/adversarial.json").read_text())
     curve = report["curve"]
     assert [(p["attack"], p["epsilon"]) for p in curve] == [
@@ -275,6 +275,12 @@ def test_the_command_writes_the_curve(tmp_path, use, run, trained, monkeypatch):
     assert report["figures"]["num_images"] == 10
     assert report["image_size"] == networks.IMAGE_SIZE
     assert report["attack"]["pgd_steps"] == 2
+    for changes, message in (
+        ({"fgsm_epsilons": ""}, "`attack.fgsm_epsilons`: .* before, .* now"),
+        ({"num_images": 9}, "`num_images`: 10 before, 9 now"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            run(adversarial, **{**arguments, **changes})
 
 
 def test_words_are_no_epsilons(tmp_path, use, run):

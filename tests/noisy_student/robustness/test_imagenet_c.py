@@ -355,7 +355,7 @@ def test_replaced_images_are_measured_anew(tmp_path, use, run):
 def test_clean_images_are_looked_for_first(tmp_path, use, run):
     checkpoint, network = use(NUM_CLASSES)
     root = write_sets(tmp_path / "c", wrong={"fog": (0,) * 5})
-    with pytest.raises(FileNotFoundError, match="--clean_data_dir=nowhere"):
+    with pytest.raises(FileNotFoundError, match="--clean_data_dir=.*nowhere"):
         run(
             imagenet_c,
             **flags_of(root, checkpoint, tmp_path / "out", ["fog"]),
@@ -364,15 +364,39 @@ def test_clean_images_are_looked_for_first(tmp_path, use, run):
     assert network.num_seen == 0
 
 
-def test_other_clean_images_are_measured_anew(tmp_path, use, run):
+def test_a_run_of_less_leaves_nothing_out_of_the_report(
+    tmp_path, use, run, monkeypatch
+):
     checkpoint, _ = use(NUM_CLASSES)
-    root = write_sets(tmp_path / "c", wrong={"fog": (0,) * 5})
-    arguments = flags_of(root, checkpoint, tmp_path / "out", ["fog"])
-    for name, num_wrong in (("a", 1), ("b", 2)):
-        write_set(tmp_path / name, num_wrong)
-        run(imagenet_c, **arguments, clean_data_dir=tmp_path / name)
-        figures = read_report(tmp_path / "out")["figures"]
-        assert figures["clean_top_1"] == 1 - num_wrong / 8
+    for name in WRONG:
+        for place in (f"{name}/{severity}" for severity in range(1, 6)):
+            for label in range(NUM_CLASSES):
+                (tmp_path / "c" / place / str(label)).mkdir(parents=True)
+    seen = []
+
+    def measure_all(kind, config, network, sets):
+        seen.append([part.name for part in sets])
+        figures = {"top_1": 0.5, "num_images": 8}
+        return {part.name: figures for part in sets}, [8, 8]
+
+    monkeypatch.setattr(parts, "measure_all", measure_all)
+    arguments = flags_of(
+        tmp_path / "c", checkpoint, tmp_path / "out", ["gaussian_noise"]
+    )
+    run(imagenet_c, **arguments)
+    run(imagenet_c, **arguments, clean_data_dir=tmp_path / "clean")
+    assert [len(names) for names in seen] == [5, 6]
+    run(imagenet_c, **{**arguments, "corruptions": "speckle_noise"})
+    report = read_report(tmp_path / "out")
+    assert set(seen[2]) == {
+        "clean",
+        *(f"{name}_{severity}" for name in WRONG for severity in range(1, 6)),
+    }
+    assert set(report["corruptions"]) == set(WRONG)
+    assert report["figures"]["clean_top_1"] == 0.5
+    with pytest.raises(ValueError, match="`clean_data_dir`: .*/clean' before"):
+        run(imagenet_c, **arguments, clean_data_dir=tmp_path / "others")
+    assert len(seen) == 3
 
 
 def test_how_a_path_is_spelled_does_not_matter(tmp_path, use, run):

@@ -236,6 +236,29 @@ def test_all_ten_give_the_means_and_are_kept(tmp_path, use, run):
     )
 
 
+def test_a_run_of_less_leaves_nothing_out_of_the_report(tmp_path, use, run):
+    checkpoint, network = use(NUM_CLASSES)
+    for name in imagenet_p.PERTURBATIONS:
+        folder = tmp_path / "p" / name / "n01440764/a"
+        for number, label in enumerate(SEQUENCES["a"]):
+            grey = images.grey_of(label, NUM_CLASSES)
+            images.write(folder / f"{number}.png", grey)
+    arguments = arguments_of(tmp_path, checkpoint, imagenet_p.PERTURBATIONS)
+    path = tmp_path / "reference.json"
+    path.write_text(json.dumps(dict.fromkeys(imagenet_p.PERTURBATIONS, 2.0)))
+    run(imagenet_p, **arguments, reference_distances=path)
+    first = read_report(tmp_path)
+    assert "mean_top_5_distance" in first["figures"]
+    run(imagenet_p, **{**arguments, "perturbations": "tilt"})
+    assert network.num_seen == 10 * 4
+    second = read_report(tmp_path)
+    assert second["figures"] == pytest.approx(first["figures"])
+    assert second["perturbations"] == first["perturbations"]
+    path.write_text(json.dumps(dict.fromkeys(imagenet_p.PERTURBATIONS, 3.0)))
+    with pytest.raises(ValueError, match="`reference_distances.rotate`: 2.0"):
+        run(imagenet_p, **arguments, reference_distances=path)
+
+
 def test_class_folders_tell_accuracy(tmp_path, use, run, monkeypatch):
     checkpoint, _ = use(2)
     names = ("b", "a")

@@ -233,6 +233,15 @@ def test_wrong_answers_are_refused(tmp_path, answers, error, message):
         imagenet_real.find_images(str(tmp_path), str(labels))
 
 
+def test_a_missing_folder_of_images_is_named(tmp_path):
+    labels = tmp_path / "real.json"
+    labels.write_text("[[3]]")
+    with pytest.raises(
+        FileNotFoundError, match="--label_data_dir=none: no such folder"
+    ):
+        imagenet_real.find_images("none", str(labels))
+
+
 def test_real_labels_are_needed(tmp_path):
     write_validation(tmp_path, [3])
     with pytest.raises(ValueError, match="--real_labels is needed"):
@@ -278,8 +287,47 @@ def test_shards_of_imagenets_labels(tmp_path, use_imagenet, run):
 
 def test_labels_beyond_the_subset_are_refused(tmp_path, use_imagenet, run):
     write_shards(tmp_path / "set", "test", [(6, 6), (5, 5)])
-    with pytest.raises(ValueError, match="labels beyond the 200 classes of im"):
+    message = "1 of 2 images .* record 1 .label 5, none of the 200 classes of"
+    with pytest.raises(ValueError, match=message):
         run(imagenet_a, **arguments_of(tmp_path, use_imagenet))
+
+
+def test_the_first_label_beyond_the_subset_ends_the_run(tmp_path, use, run):
+    checkpoint, network = use(1000)
+    write_shards(tmp_path / "set", "test", [(6, 6), (5, 5)] + 8 * [(6, 6)])
+    with pytest.raises(ValueError, match="label 5, none of the 200 classes"):
+        arguments = arguments_of(tmp_path, checkpoint)
+        run(imagenet_a, **{**arguments, "eval_batch_size": 2})
+    assert network.num_seen == 0
+
+
+def test_a_report_of_another_network_is_not_replaced(
+    tmp_path, use_imagenet, run
+):
+    write_shards(tmp_path / "set", "test", [(6, 6)])
+    arguments = arguments_of(tmp_path, use_imagenet)
+    run(imagenet_a, **arguments)
+    path = tmp_path / "out/imagenet_a.json"
+    first = path.read_bytes()
+    # The same again is no other.
+    run(imagenet_a, **{**arguments, "label_data_dir": f"{tmp_path}/out/../set"})
+    assert path.read_bytes() == first
+    (tmp_path / "set").rename(tmp_path / "other")
+    for changes, message in (
+        ({"resize": "whole"}, "`resize`: 'crop' before, 'whole' now"),
+        ({"label_data_dir": tmp_path / "other"}, "`label_data_dir`: .*/other"),
+        ({"eval_split": "validation"}, "`eval_split`: 'test' before"),
+    ):
+        with pytest.raises(ValueError, match=f"{message}.*Use another"):
+            run(imagenet_a, **{**arguments, **changes})
+    (tmp_path / "trained/model.ckpt-1.index").write_bytes(b"other weights")
+    with pytest.raises(ValueError, match="`weights`"):
+        run(imagenet_a, **arguments)
+    assert path.read_bytes() == first
+    # Of a report that does not tell, nothing is known.
+    path.write_text("{}")
+    with pytest.raises(ValueError, match="`checkpoint`: absent before"):
+        run(imagenet_a, **arguments)
 
 
 def test_a_background_class_is_explained(tmp_path, run, use):
