@@ -376,12 +376,12 @@ def test_the_tail_of_l2_is_that_of_its_350_epochs():
 @pytest.mark.parametrize(
     ("options", "steps"),
     [
-        ([], 150),
-        (["--fixres_epochs=4"], 400),
+        ([], 312),
+        (["--fixres_epochs=4"], 833),
         (["--train_last_step_num=120"], 120),
         # The ratio stretches the schedule, and [N]'s tail with it, but no
         # epochs.
-        (["--train_ratio=2"], 150),
+        (["--train_ratio=2"], 312),
         (["--train_last_step_num=120", "--train_ratio=2"], 240),
     ],
 )
@@ -392,7 +392,7 @@ def test_the_rates_are_the_last_ones_of_the_whole_schedule(options, steps):
     whole = parsed(
         *images, f"--train_ratio={ratio}", "--fix_layer_num=-1"
     ).train
-    assert whole.train_steps == 3000 * ratio
+    assert whole.train_steps == 6000 * ratio
     assert tail.train_steps == steps
     np.testing.assert_allclose(rates(tail), rates(whole)[-steps:], rtol=1e-6)
 
@@ -533,7 +533,7 @@ def test_flags_that_contradict_the_mode_are_named(options, message):
 def test_a_schedule_shorter_than_its_tail_is_refused():
     with pytest.raises(
         ValueError,
-        match="--fixres_epochs=31 takes 3100 steps, more .* 3000 by --train",
+        match="--fixres_epochs=31 takes 6458 steps, more .* 6000 by --train",
     ):
         with_tail(
             "--preset=cifar10/fixres",
