@@ -33,6 +33,7 @@ def _at_larger_size(size):
             flags={**larger, "fixres_variant": variant},
             start="noisy_student",
             mode=TUNE,
+            num_seeds=5,
             findings=(
                 Finding(
                     f"{statement} helps at a larger resolution, {size} pixels.",
@@ -51,6 +52,7 @@ def _at_larger_size(size):
             flags=larger,
             start="noisy_student",
             mode=LOOK,
+            num_seeds=5,
         ),
         tuned(f"classifier_at_{size}", "classifier", "Tuning the classifier"),
         tuned(f"fixres_at_{size}", "full", "FixRes"),
