@@ -1,4 +1,4 @@
-"""What the scripts print with --dry_run, and run without it."""
+"""What the scripts print with --dry_run, and do before they run a command."""
 
 import base64
 import contextlib
@@ -6,14 +6,11 @@ import functools
 import hashlib
 import http.server
 import importlib
-import os
 import shlex
 import shutil
 import subprocess
-import sys
 import threading
 
-import numpy as np
 import pytest
 from absl import flags
 
@@ -441,37 +438,3 @@ def test_a_download_is_held_to_what_the_server_publishes(
     name = "noisy_student_efficientnet-b0.tar.gz"
     found = [path.name for path in (tmp_path / "it").iterdir()]
     assert found == ([name] if kept else [])
-
-
-def write_svhn(folder):
-    """Writes .mat files like those of SVHN, of a few images."""
-    scipy_io = pytest.importorskip("scipy.io")
-    rng = np.random.default_rng(0)
-    folder.mkdir(parents=True)
-    for name, count in (("train", 60), ("test", 20), ("extra", 80)):
-        scipy_io.savemat(
-            folder / f"{name}_32x32.mat",
-            {
-                "X": rng.integers(0, 256, (32, 32, 3, count), np.uint8),
-                "y": rng.permutation(count)[:, None] % 10 + 1,
-            },
-        )
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("option", ["", "--online"])
-def test_the_chain_of_svhn_runs(tmp_path, option):
-    write_svhn(tmp_path / "raw")
-    result = call_script(
-        "svhn/whole_chain.sh",
-        f"--raw_dir=raw --work_dir=it --smoke {option}",
-        tmp_path,
-        PATH=os.environ["PATH"],
-        PYTHON=sys.executable,
-    )
-    assert result.returncode == 0, result.stderr
-    name = "online_student" if option else "student"
-    assert (tmp_path / "it" / name / "checkpoint").exists()
-    if not option:
-        images = list((tmp_path / "it" / "reassigned").glob("train-*-of-*"))
-        assert len(images) == 2

@@ -1,16 +1,13 @@
 """The shell scripts: which Python they take, what they install and run."""
 
-import json
 import os
 import pathlib
 import shutil
 import subprocess
 import sys
 
-import numpy as np
 import pytest
 from absl import flags
-from PIL import Image
 
 ROOT = pathlib.Path(__file__).parent.parent
 SCRIPTS = [*sorted((ROOT / "scripts").rglob("*.sh")), ROOT / ".ci" / "run"]
@@ -373,40 +370,6 @@ def test_the_whole_chain_says_which_folders_it_needs(tmp_path):
     assert "must have the folders train and test" in result.stderr
 
 
-@pytest.mark.long
-def test_the_whole_chain_gives_the_same_records_on_beam(tmp_path):
-    pytest.importorskip("apache_beam")
-    rng = np.random.default_rng(0)
-    for split, count in (("train", 12), ("test", 2)):
-        for label in range(10):
-            folder = tmp_path / "images" / split / f"class_{label}"
-            folder.mkdir(parents=True)
-            for number in range(count):
-                pixels = rng.integers(0, 256, (32, 32, 3), np.uint8)
-                Image.fromarray(pixels).save(folder / f"{number}.jpg")
-    train, test = tmp_path / "images" / "train", tmp_path / "images" / "test"
-    shutil.copy(test / "class_3" / "0.jpg", train / "class_5" / "evaluated.jpg")
-    for name, options in (("here", ""), ("beam", "--beam")):
-        result = bash(
-            f"scripts/cifar10/whole_chain.sh --image_dir='{train.parent}' "
-            f"--work_dir='{tmp_path / name}' --smoke {options}",
-            PATH=os.environ["PATH"],
-            PYTHON=sys.executable,
-        )
-        assert result.returncode == 0, result.stderr
-        assert "Step 4: eval top-1" in result.stderr
-    report = json.loads(
-        (tmp_path / "here/deduplicated/report.json").read_text()
-    )
-    assert report["counters"] == {"dropped:same_bytes": 1, "kept": 120}
-    here = sorted((tmp_path / "here").rglob("*-of-*"))
-    shards = [p for p in here if p.parts[-2] in ("data", "predictions")]
-    assert len(shards) > 40
-    for path in shards:
-        other = tmp_path / "beam" / path.relative_to(tmp_path / "here")
-        assert path.read_bytes() == other.read_bytes(), path
-
-
 def test_the_reproduction_says_which_folders_it_needs(tmp_path):
     result = bash(
         f"scripts/cifar10/reproduce.sh --data_dir='{tmp_path}'",
@@ -414,33 +377,6 @@ def test_the_reproduction_says_which_folders_it_needs(tmp_path):
     )
     assert result.returncode == 1
     assert "must have the folders train and test" in result.stderr
-
-
-@pytest.mark.long
-def test_the_reproduction_runs_at_a_tiny_size(tmp_path):
-    rng = np.random.default_rng(0)
-    for split, count in (("train", 12), ("test", 2)):
-        for label in range(10):
-            folder = tmp_path / "images" / split / f"class_{label}"
-            folder.mkdir(parents=True)
-            for number in range(count):
-                pixels = rng.integers(0, 256, (32, 32, 3), np.uint8)
-                Image.fromarray(pixels).save(folder / f"{number}.jpg")
-    work = tmp_path / "work"
-    command = (
-        f"scripts/cifar10/reproduce.sh --data_dir='{tmp_path}/images' "
-        f"--work_dir='{work}' --smoke"
-    )
-    environment = {"PATH": os.environ["PATH"], "PYTHON": sys.executable}
-    result = bash(command, **environment)
-    assert result.returncode == 0, result.stderr
-    page = (work / "results.md").read_text()
-    assert "the test images, evaluated once" in page
-    assert page in result.stdout
-    stamps = {p: p.stat().st_mtime_ns for p in work.rglob("stages/**/*.json")}
-    assert len(stamps) == 16
-    assert bash(command, **environment).returncode == 0
-    assert {p: p.stat().st_mtime_ns for p in stamps} == stamps
 
 
 @pytest.mark.parametrize(

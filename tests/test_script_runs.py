@@ -1,0 +1,147 @@
+"""The scripts for data of a laptop's size, run whole with a few steps."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests import forked_python
+from tests.test_scripts import ROOT, bash
+
+pytestmark = pytest.mark.long
+
+
+@pytest.fixture(scope="module")
+def python(tmp_path_factory):
+    with forked_python.serving(tmp_path_factory.mktemp("python")) as variables:
+        yield variables
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    """Returns a folder like CIFAR-10's; `train` has an image of `test`."""
+    folder = tmp_path_factory.mktemp("images")
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 12), ("test", 2)):
+        for label in range(10):
+            of_class = folder / split / f"class_{label}"
+            of_class.mkdir(parents=True)
+            for number in range(count):
+                pixels = rng.integers(0, 256, (32, 32, 3), np.uint8)
+                Image.fromarray(pixels).save(of_class / f"{number}.jpg")
+    shutil.copy(
+        folder / "test" / "class_3" / "0.jpg",
+        folder / "train" / "class_5" / "evaluated.jpg",
+    )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def reproduced(python, images, tmp_path_factory):
+    """Returns the work directory of the reproduction, and what it printed."""
+    work = tmp_path_factory.mktemp("reproduced")
+    return work, run(reproduction(images, work), python)
+
+
+def reproduction(images, work):
+    return (
+        f"cifar10/reproduce.sh --data_dir='{images}' --work_dir='{work}' "
+        "--smoke"
+    )
+
+
+def run(command, python):
+    """Runs a script, and returns what it printed."""
+    result = bash(f"'{ROOT}/scripts'/{command}", **python)
+    assert result.returncode == 0, result.stderr
+    return result.stdout + result.stderr
+
+
+def whole_chain(images, work, python, options=""):
+    printed = run(
+        f"cifar10/whole_chain.sh --image_dir='{images}' --work_dir='{work}' "
+        f"--smoke {options}",
+        python,
+    )
+    assert "Step 4: eval top-1" in printed
+
+
+def test_the_quickstart(python, tmp_path):
+    printed = run(f"quickstart.sh --smoke --work_dir='{tmp_path}'", python)
+    assert "report.html" in printed
+    assert (tmp_path / "report.html").exists()
+
+
+def test_the_chain_of_cifar10(python, images, tmp_path):
+    whole_chain(images, tmp_path, python)
+    report = json.loads((tmp_path / "deduplicated/report.json").read_text())
+    assert report["counters"] == {"dropped:same_bytes": 1, "kept": 120}
+
+
+def test_the_chain_of_cifar10_on_beam(python, images, tmp_path):
+    pytest.importorskip("apache_beam")
+    for name, options in (("here", ""), ("beam", "--beam")):
+        whole_chain(images, tmp_path / name, python, options)
+    here = sorted((tmp_path / "here").rglob("*-of-*"))
+    shards = [p for p in here if p.parts[-2] in ("data", "predictions")]
+    assert len(shards) > 40
+    for path in shards:
+        other = tmp_path / "beam" / path.relative_to(tmp_path / "here")
+        assert path.read_bytes() == other.read_bytes(), path
+
+
+def test_the_reproduction(reproduced, python, images):
+    work, printed = reproduced
+    page = (work / "results.md").read_text()
+    assert "the test images, evaluated once" in page
+    assert page in printed
+    stamps = {p: p.stat().st_mtime_ns for p in work.rglob("stages/**/*.json")}
+    assert len(stamps) == 16
+    run(reproduction(images, work), python)
+    assert {p: p.stat().st_mtime_ns for p in stamps} == stamps
+
+
+def test_the_robustness_of_what_was_reproduced(
+    reproduced, python, images, tmp_path
+):
+    run(
+        f"robustness/cifar10.sh --data_dir='{images}' --num_images=10 "
+        f"--work_dir='{reproduced[0]}' --output_dir='{tmp_path}' --seeds=1",
+        python,
+    )
+    for arm in ("teacher", "noisy_student"):
+        for benchmark in ("imagenet_c", "adversarial"):
+            path = tmp_path / "seed_1" / arm / f"{benchmark}.json"
+            assert json.loads(path.read_text())
+
+
+def write_svhn(folder):
+    """Writes .mat files like those of SVHN, of a few images."""
+    scipy_io = pytest.importorskip("scipy.io")
+    rng = np.random.default_rng(0)
+    folder.mkdir(parents=True)
+    for name, count in (("train", 60), ("test", 20), ("extra", 80)):
+        scipy_io.savemat(
+            folder / f"{name}_32x32.mat",
+            {
+                "X": rng.integers(0, 256, (32, 32, 3, count), np.uint8),
+                "y": rng.permutation(count)[:, None] % 10 + 1,
+            },
+        )
+
+
+def test_the_chain_of_svhn(python, tmp_path):
+    write_svhn(tmp_path / "raw")
+    chain = (
+        f"svhn/whole_chain.sh --raw_dir='{tmp_path}/raw' "
+        f"--work_dir='{tmp_path}/it' --smoke"
+    )
+    run(chain, python)
+    assert (tmp_path / "it" / "student" / "checkpoint").exists()
+    images = list((tmp_path / "it" / "reassigned").glob("train-*-of-*"))
+    assert len(images) == 2
+    # The teacher is there already.
+    run(f"{chain} --online", python)
+    assert (tmp_path / "it" / "online_student" / "checkpoint").exists()
