@@ -73,6 +73,17 @@ def open_sequences(directory, split):
             lambda: files.fingerprint(paths + listed),
             lambda: _of_shards(paths),
         )
+    return _open_files(origin, directory, listed)
+
+
+def _open_files(origin, directory, listed):
+    """Returns the `Sequences` of videos or frames, as `open_sequences`.
+
+    Args:
+        origin: As `Sequences.origin`.
+        directory: Local folder.
+        listed: Paths in it that list its classes.
+    """
     found = [path for path in layout.walk(directory) if path not in listed]
 
     def fingerprint():
