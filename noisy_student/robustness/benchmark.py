@@ -87,15 +87,8 @@ def settings(config, network, **more):
         network: `network.Network`.
         **more: What they depend on besides.
     """
-    # They import TensorFlow, which a wrong flag must not wait for.
-    from efficientnet import checkpoint_archive
-    from noisy_student import checkpoints
-
-    checkpoint = config.network.checkpoint
     return {
         **network.describe(),
-        "checkpoint": files.absolute(checkpoint),
-        "weights": checkpoints.fingerprint(checkpoint_archive.find(checkpoint)),
         "label_data_dir": image_places.absolute(config.label_data_dir),
         "eval_split": config.eval_split,
         **more,

@@ -1,9 +1,10 @@
 """The network that a robustness command looks with, and how it is asked for."""
 
 import dataclasses
+import functools
 from typing import Any, Callable, Optional
 
-from data_prep import class_names, command_line
+from data_prep import class_names, command_line, files
 from noisy_student import config as config_lib
 from noisy_student import flag_declarations, flags, preflight
 from noisy_student.hardware_config import HardwareConfig
@@ -62,12 +63,22 @@ class Network:
     view: Callable
     load: Callable
 
+    @functools.cached_property
+    def weights(self):
+        """A short digest of the checkpoint; reads all of an archive, once."""
+        from efficientnet import checkpoint_archive
+        from noisy_student import checkpoints
+
+        found = checkpoint_archive.find(self.config.checkpoint)
+        return checkpoints.fingerprint(found)
+
     def describe(self):
         """Returns what a report says of the network, a dict."""
         from noisy_student import precision
 
         return {
-            "checkpoint": self.config.checkpoint,
+            "checkpoint": files.absolute(self.config.checkpoint),
+            "weights": self.weights,
             "model_name": self.model_config.model_name,
             "num_classes": self.model_config.num_classes,
             "image_size": self.model_config.image_size,
