@@ -9,7 +9,8 @@ source "$(dirname "${BASH_SOURCE[0]}")/../command_line.sh"
 usage() {
   cat <<TEXT
 Usage: scripts/robustness/cifar10.sh --data_dir DIR --work_dir DIR
-           --output_dir DIR [--num_images N] [--seeds "0 1"] [--dry_run]
+           --output_dir DIR [--num_images N] [--seeds "0 1"] [--smoke]
+           [--dry_run]
 
   --data_dir DIR     Folder with the image folder test.
   --work_dir DIR     That of scripts/cifar10/reproduce.sh, with what it trained.
@@ -17,28 +18,38 @@ Usage: scripts/robustness/cifar10.sh --data_dir DIR --work_dir DIR
                      was stopped goes on there.
   --num_images N     Test images to take, evenly spread; by default 1000.
   --seeds LIST       Seeds whose networks are looked at; by default "0 1 2 3 4".
+  --smoke            Two corruptions and strengths, 10 images, seed 0, in the
+                     Python environment at hand, to see that everything runs.
   --dry_run          Prints the commands and runs nothing.
 TEXT
 }
 
 data_dir="" work_dir="" output_dir="" num_images=1000 seeds="0 1 2 3 4"
-parse_arguments "data_dir work_dir output_dir num_images seeds" "" "$@"
+smoke=false
+parse_arguments "data_dir work_dir output_dir num_images seeds" "smoke" "$@"
 need data_dir work_dir output_dir
 absolute data_dir work_dir output_dir
+corruptions=() fgsm_epsilons=0,1,2,4,8,16 pgd_epsilons=1,2,4,8,16
+if $smoke; then
+  num_images=10 seeds=0
+  NOISY_STUDENT_VENV=${NOISY_STUDENT_VENV:-none}
+  corruptions=("--corruptions=fog,contrast") fgsm_epsilons=0,2 pgd_epsilons=2
+fi
 
 prepare corruptions
 run noisy_student.robustness.corruptions --input="$data_dir/test" \
-  --num_images="$num_images" --format=png --output_dir="$output_dir/corrupted"
+  --num_images="$num_images" --format=png --output_dir="$output_dir/corrupted" \
+  ${corruptions[@]+"${corruptions[@]}"}
 for seed in $seeds; do
   for arm in teacher noisy_student; do
     model="$work_dir/seed_$seed/$arm/model"
     reports="$output_dir/seed_$seed/$arm"
     run noisy_student.robustness.imagenet_c --checkpoint="$model" \
       --label_data_dir="$output_dir/corrupted" --output_dir="$reports" \
-      --eval_batch_size=250
+      --eval_batch_size=250 ${corruptions[@]+"${corruptions[@]}"}
     run noisy_student.robustness.adversarial --checkpoint="$model" \
       --label_data_dir="$data_dir/test" --num_images="$num_images" \
-      --fgsm_epsilons=0,1,2,4,8,16 --pgd_epsilons=1,2,4,8,16 \
+      --fgsm_epsilons="$fgsm_epsilons" --pgd_epsilons="$pgd_epsilons" \
       --output_dir="$reports" --eval_batch_size=250
   done
 done
