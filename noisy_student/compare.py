@@ -4,9 +4,9 @@
 
 Reports are those of the robustness benchmarks, the `report.json` of training
 and self-training runs, the `eval.json` of `--mode=eval`, and directories that
-hold one. Everything is in percent, differences are in points. A run's own
-evaluation counts as one on ImageNet if its network is as published and has 1000
-classes.
+hold such files. Everything is in percent, differences are in points. A run's
+own evaluation counts as one on ImageNet if its network is as published and has
+1000 classes.
 """
 
 import collections
@@ -166,11 +166,22 @@ def remarks(comparisons, *, method=published.NOISY_STUDENT):
         else:
             found.extend(_other_number(report))
             found.extend(_other_settings(report))
+        if not report.figures:
+            found.append(f"{report.name}: {_why_empty(report)}.")
         if report.unknown:
             found.append(
                 f"{report.name}: no column for {', '.join(report.unknown)}."
             )
     return found + _repeated(comparisons)
+
+
+def _why_empty(report):
+    """Returns why a report has no figure with a column."""
+    if report.kind == "imagenet_c":
+        return "no mCE, which needs all of the fifteen corruptions"
+    if report.kind == "imagenet_p":
+        return "no mFR, which needs all of the ten perturbations"
+    return "nothing that has a column"
 
 
 def _other_number(report):

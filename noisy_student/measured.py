@@ -1,8 +1,8 @@
 """What runs and benchmarks measured, read back from their reports.
 
 Read are the `report.json` of training and self-training runs, the `eval.json`
-of `--mode=eval`, directories that hold one of them, and the reports of the
-robustness benchmarks, which say their `kind`. Figures become percent here.
+of `--mode=eval`, the reports of the robustness benchmarks, which say their
+`kind`, and directories that hold such files. Figures become percent here.
 """
 
 import dataclasses
@@ -114,7 +114,7 @@ def read(paths):
 
     Returns:
         List of `Measured`, in order; one for each model of a self-training
-        run.
+        run, and for each benchmark with a report in a directory.
 
     Raises:
         FileNotFoundError: If there is no such file, or no report in a
@@ -126,30 +126,34 @@ def read(paths):
         raise ValueError("Which reports? Name at least one file.")
     found, seen = [], {}
     for path in paths:
-        file = _find(path)
-        key = files.absolute(file)
-        if key in seen:
-            raise ValueError(
-                f"{seen[key]} and {path} are the same report: name it once."
-            )
-        seen[key] = path
-        found += _read(path, file)
+        for name, file in _find(path):
+            key = files.absolute(file)
+            if key in seen:
+                raise ValueError(
+                    f"{seen[key]} and {name} are the same report: name it once."
+                )
+            seen[key] = name
+            found += _read(name, file)
     return found
 
 
 def _find(path):
+    """Returns pairs of what a report is called and its file."""
     if not files.is_dir(path):
         if not files.exists(path):
             raise FileNotFoundError(f"{path}: no such file or directory.")
-        return path
+        return [(path, path)]
     for name in FILES:
         file = os.path.join(path, name)
         if files.exists(file):
-            return file
+            return [(path, file)]
+    reports = [os.path.join(path, f"{kind}.json") for kind in KINDS]
+    if found := list(filter(files.exists, reports)):
+        return [(file, file) for file in found]
     raise FileNotFoundError(
-        f"{path}: neither {' nor '.join(FILES)} in this directory. A run "
-        "writes its report when it is finished, --mode=eval when it has an "
-        "--output_dir."
+        f"{path}: neither {' nor '.join(FILES)} nor the report of a benchmark "
+        "in this directory. A run writes its report when it is finished, "
+        "--mode=eval and a benchmark when they have an --output_dir."
     )
 
 
@@ -197,7 +201,8 @@ def _of_benchmark(path, report):
     num_images = figures.pop("num_images", report.get("num_images"))
     known = (*HEADINGS, "loss", "clean_top_1", "num_sequences")
     unknown = tuple(name for name in figures if name not in known)
-    if not (shown or curve or report.get("corruptions")):
+    is_partial = report.get("corruptions") or report.get("perturbations")
+    if not (shown or curve or is_partial):
         raise _nothing_known(path, unknown)
     return Measured(
         name=str(path),

@@ -41,8 +41,8 @@ def locate(directory, corruption, severity):
 def check(directory, corruptions, severities, num_classes):
     """Checks that folders hold every severity of corruptions, and no other.
 
-    Reads names of folders, no image. What lies beside the corruptions is
-    told by a warning.
+    Reads names of folders and images, no image. What lies beside the
+    corruptions is told by a warning.
 
     Args:
         directory: The value of `--label_data_dir`.
@@ -52,13 +52,13 @@ def check(directory, corruptions, severities, num_classes):
 
     Raises:
         FileNotFoundError: If there is no such directory.
-        ValueError: If severities or class folders are missing or too many;
-            names them.
+        ValueError: If severities, class folders or images are missing or too
+            many; names them.
     """
     if image_places.is_tfds(directory):
         return
     layout.check_root(directory, _GROUPS)
-    problems, names = [], None
+    problems, names, images = [], None, {}
     for corruption in corruptions:
         folder = layout.folder_of(directory, corruption, _GROUPS)
         problem = layout.compare(
@@ -80,7 +80,24 @@ def check(directory, corruptions, severities, num_classes):
             problem = layout.compare(place, found, names, "class folders")
             if problem:
                 problems.append(problem)
+            else:
+                images[place] = _image_names(place, names)
     layout.require_complete(directory, problems)
+    wanted = layout.most_usual(images.values())
+    problems = [
+        layout.compare(place, found, wanted, "images")
+        for place, found in images.items()
+    ]
+    layout.require_complete(directory, list(filter(None, problems)))
+
+
+def _image_names(place, folders):
+    """Returns the images in class folders, `<class>/<name without ending>`."""
+    return frozenset(
+        os.path.splitext(path)[0][len(place) + 1 :]
+        for folder in folders
+        for path in layout.walk(os.path.join(place, folder))
+    )
 
 
 def _expected_names(place, found, num_classes):

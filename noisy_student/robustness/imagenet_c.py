@@ -70,8 +70,15 @@ def relative_mean_corruption_error(errors, clean_error):
     Args:
         errors: As in `mean_corruption_error`.
         clean_error: Fraction of wrong answers on images without corruption.
+
+    Raises:
+        ValueError: As `mean_corruption_error`, or if that is no fraction.
     """
     _check_names(errors)
+    if not 0 <= clean_error <= 1:
+        raise ValueError(
+            f"`clean_error` must be a fraction. Received: {clean_error!r}."
+        )
     added = [
         (_mean_error(name, errors[name]) - clean_error)
         / (_alexnet_error(name) - alexnet.CLEAN_ERROR / 100)

@@ -64,8 +64,14 @@ def mean_flip_rate(flip_probabilities):
         flip_probabilities: {perturbation: fraction}, all ten.
 
     Raises:
-        ValueError: If one is missing, or a name is unknown.
+        ValueError: If one is missing or no fraction, or a name is unknown.
     """
+    for name, value in flip_probabilities.items():
+        if not 0 <= value <= 1:
+            raise ValueError(
+                f"The flip probability of {name} must be in 0..1. Received: "
+                f"{value!r}."
+            )
     rates = {name: rate / 100 for name, rate in alexnet.FLIP_RATES.items()}
     return _mean_ratio(flip_probabilities, rates)
 
@@ -195,8 +201,8 @@ def main(flag_values):
     reference = None
     if flag_values.reference_distances is not None:
         path = flag_values.reference_distances
-        reference = files.read_json(path)
         with files.naming(f"--reference_distances={path}"):
+            reference = files.read_json(path)
             _check_reference(reference)
     evaluate(
         benchmark.config_from_flags(flag_values),

@@ -1,5 +1,6 @@
 """How the released folders of ImageNet-C and ImageNet-P lie in each other."""
 
+import collections
 import os
 
 from absl import logging
@@ -63,6 +64,16 @@ def compare(folder, found, wanted, what):
     if not parts:
         return None
     return f"{folder!r} has {len(found)} {what}, {'; '.join(parts)}"
+
+
+def most_usual(found):
+    """Returns what most of some frozensets are, of as many the larger.
+
+    Args:
+        found: Iterable of frozensets; none gives an empty one.
+    """
+    counts = collections.Counter(found)
+    return max(counts, key=lambda s: (counts[s], len(s)), default=frozenset())
 
 
 def require_complete(directory, problems):

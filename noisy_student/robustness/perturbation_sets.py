@@ -1,6 +1,5 @@
 """The sequences of ImageNet-P: where they lie, and what a network says."""
 
-import collections
 import os
 
 from absl import logging
@@ -113,6 +112,8 @@ def measure_all(kind, config, network, perturbations, measure):
             with files.naming(sequences.origin):
                 paths, top_5 = zip(*answers_of(sequences))
                 classes = [labels[name].get(_folder(path)) for path in paths]
+                if None in classes:
+                    _log_unknown_class(paths[classes.index(None)])
                 known = measure(name, top_5, classes)
             if sequences.names is None:
                 check_complete({name: frozenset(paths)})
@@ -123,6 +124,15 @@ def measure_all(kind, config, network, perturbations, measure):
         parts.require_equal(counts, "sequences")
         _log(f"{name}, {number} of {len(perturbations)}", known)
     return measured, stored_size
+
+
+def _log_unknown_class(sequence):
+    logging.info(
+        "No accuracy: nothing tells of which class %s is. A %s may list the "
+        "class folders in the order of the labels.",
+        sequence,
+        image_folder.CLASSES_FILE,
+    )
 
 
 def _log(place, figures):
@@ -189,9 +199,7 @@ def _check_complete(directory, places, names, labels):
         names: {perturbation: frozenset of the names of its sequences}.
         labels: {perturbation: {class folder: label}}, what a network knows.
     """
-    counts = collections.Counter(names.values())
-    # What most of them have, of as many the larger.
-    wanted = max(counts, key=lambda n: (counts[n], len(n)), default=frozenset())
+    wanted = layout.most_usual(names.values())
     problems = [
         _compare(places[name], found, wanted, labels[name])
         for name, found in names.items()

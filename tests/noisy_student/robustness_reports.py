@@ -21,6 +21,7 @@ def write(folder, name, kind, **changes):
         "figures": {},
         **changes,
     }
+    folder.mkdir(exist_ok=True)
     path = folder / f"{name}.json"
     kept = {key: value for key, value in report.items() if value is not None}
     path.write_text(json.dumps(kept))

@@ -338,6 +338,33 @@ def test_what_the_table_does_not_tell_is_said(tmp_path):
     assert differences(found) == {"top_1": pytest.approx(-0.03)}
 
 
+def test_reports_of_a_part_are_listed_beside_others(tmp_path):
+    whole = write_c(tmp_path)
+    for kind, part in (
+        ("imagenet_c", {"corruptions": {"fog": {"corruption_error": 60.0}}}),
+        ("imagenet_p", {"perturbations": {"tilt": {"flip_probability": 0.1}}}),
+        ("adversarial", {"curve": robustness_reports.curve(("pgd", 1, 0.5))}),
+    ):
+        robustness_reports.write(tmp_path / "part", kind, kind, **part)
+    part = str(tmp_path / "part")
+    comparisons = compared(whole, part)
+    names = [f"{part}/imagenet_{name}.json" for name in "cp"]
+    names.append(f"{part}/adversarial.json")
+    assert [c.report.name for c in comparisons] == [whole, *names]
+    rows, _ = compare.table(comparisons)
+    assert [row[3] for row in rows[2:]] == ["-"] * 3
+    notes = compare.remarks(comparisons)
+    for name, reason in zip(
+        names,
+        (
+            "no mCE, which needs all of the fifteen corruptions",
+            "no mFR, which needs all of the ten perturbations",
+            "nothing that has a column",
+        ),
+    ):
+        assert f"{name}: {reason}." in notes
+
+
 def test_each_setting_that_is_not_as_published_is_said(tmp_path):
     cropped = write_c(tmp_path, "c", size=299, resize="crop", use_ema=False)
     attack = {"pgd_steps": 1, "pgd_step_size": 0.5, "pgd_random_start": True}
@@ -454,7 +481,8 @@ def test_what_is_missing_or_named_twice_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match="nowhere: no such file"):
         measured.read([str(tmp_path / "nowhere")])
     with pytest.raises(
-        FileNotFoundError, match="neither report.json nor eval.json"
+        FileNotFoundError,
+        match="neither report.json nor eval.json nor the report of a bench",
     ):
         measured.read([str(tmp_path)])
     folder = write_run(tmp_path / "run", evaluated(), "eval.json")

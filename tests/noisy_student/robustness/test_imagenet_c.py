@@ -87,6 +87,12 @@ def test_means_equal_a_count_by_hand(seed):
     )
 
 
+@pytest.mark.parametrize("clean_error", [43.0, -0.1, float("nan")])
+def test_a_clean_error_must_be_a_fraction(clean_error):
+    with pytest.raises(ValueError, match="`clean_error` must be a fraction"):
+        imagenet_c.relative_mean_corruption_error(random_errors(0), clean_error)
+
+
 def test_extras_do_not_count():
     errors = random_errors(0)
     with_extras = imagenet_c.mean_corruption_error(errors)
@@ -315,17 +321,23 @@ def test_a_wrong_number_of_classes_is_refused(tmp_path, use, run):
         )
 
 
-def test_a_set_with_fewer_images_is_refused_first(tmp_path, use, run):
+def test_sets_of_other_images_are_refused_first(tmp_path, use, run):
     checkpoint, network = use(NUM_CLASSES)
     root = write_sets(tmp_path / "c", wrong={"fog": (0,) * 5})
     arguments = flags_of(root, checkpoint, tmp_path / "out", ["fog"])
-    lost = root / "fog/4/0/4.png"
-    image = lost.read_bytes()
-    lost.unlink()
-    with pytest.raises(ValueError, match="fog_1 has 8 images, fog_4 has 7"):
+    lost, found = root / "fog/4/0/4.png", root / "fog/4/1/9.png"
+    stray = root / "fog/2/0/Thumbs.db"
+    lost.rename(found)
+    stray.touch()
+    with pytest.raises(
+        ValueError,
+        match="fog/2' has 9 images, also 0/Thumbs.*"
+        "fog/4' has 8 images, without 0/4; also 1/9",
+    ):
         run(imagenet_c, **arguments)
     assert network.num_seen == 0
-    lost.write_bytes(image)
+    found.rename(lost)
+    stray.unlink()
     run(imagenet_c, **arguments)
     # Figures of other images are not taken for these.
     images.write(root / "fog/1/0/9.png", 0)

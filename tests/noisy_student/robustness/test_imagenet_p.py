@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import logging
 import shutil
 
 import numpy as np
@@ -112,10 +113,12 @@ def test_mean_rates_are_of_the_reference():
     [
         (lambda rates: rates.pop("tilt"), "Missing: tilt"),
         (lambda rates: rates.update(shear=0.1), "Received: 'shear'"),
+        (lambda rates: rates.update(tilt=23.0), "of tilt must be in 0..1"),
+        (lambda rates: rates.update(tilt=float("nan")), "Received: nan"),
     ],
 )
-def test_incomplete_rates_are_refused(change, message):
-    rates = dict(alexnet.FLIP_RATES)
+def test_wrong_rates_are_refused(change, message):
+    rates = dict.fromkeys(imagenet_p.PERTURBATIONS, 0.1)
     change(rates)
     with pytest.raises(ValueError, match=message):
         imagenet_p.mean_flip_rate(rates)
@@ -192,7 +195,8 @@ def read_report(tmp_path):
 
 
 @pytest.mark.parametrize("write", [write_frames, write_shards, write_videos])
-def test_every_layout_gives_the_flips(tmp_path, use, run, write):
+def test_every_layout_gives_the_flips(tmp_path, use, run, write, caplog):
+    caplog.set_level(logging.INFO)
     checkpoint, network = use(NUM_CLASSES)
     write(tmp_path / "p/tilt")
     write(tmp_path / "p/noise/shot_noise")
@@ -208,6 +212,7 @@ def test_every_layout_gives_the_flips(tmp_path, use, run, write):
     assert report["stored_size"] == [size, size]
     # 11 frames in batches of 4, twice.
     assert network.num_seen == 24
+    assert "nothing tells of which class" in caplog.text
 
 
 def test_all_ten_give_the_means_and_are_kept(tmp_path, use, run):
@@ -259,7 +264,8 @@ def test_a_run_of_less_leaves_nothing_out_of_the_report(tmp_path, use, run):
         run(imagenet_p, **arguments, reference_distances=path)
 
 
-def test_class_folders_tell_accuracy(tmp_path, use, run, monkeypatch):
+def test_class_folders_tell_accuracy(tmp_path, use, run, monkeypatch, caplog):
+    caplog.set_level(logging.INFO)
     checkpoint, _ = use(2)
     names = ("b", "a")
     monkeypatch.setattr(run_dir, "trained_class_names", lambda _: names)
@@ -270,6 +276,7 @@ def test_class_folders_tell_accuracy(tmp_path, use, run, monkeypatch):
             tmp_path / "p" / perturbation, {"a": (1, 1, 0, *more), "b": (0, 1)}
         )
     run(imagenet_p, **arguments_of(tmp_path, checkpoint, ["tilt"]))
+    assert "No accuracy" not in caplog.text
     report = read_report(tmp_path)
     # As the flip rate, the accuracy on a few perturbations is no figure.
     assert report["figures"] == {"num_sequences": 2}
@@ -305,6 +312,8 @@ def test_wrong_reference_distances_are_refused_first(
     message = "--reference_distances=.*reference.json: The distance of snow"
     with pytest.raises(ValueError, match=message):
         run(imagenet_p, **arguments, reference_distances=path)
+    with pytest.raises(FileNotFoundError, match="--reference_distances=.*none"):
+        run(imagenet_p, **arguments, reference_distances=tmp_path / "none")
     path.write_text(json.dumps([2.0] * 10))
     with pytest.raises(ValueError, match="must be given by perturbation"):
         run(imagenet_p, **arguments, reference_distances=path)
