@@ -80,8 +80,8 @@ def check(directory, corruptions, severities, num_classes):
             problem = layout.compare(place, found, names, "class folders")
             if problem:
                 problems.append(problem)
-            else:
-                images[place] = _image_names(place, names)
+            elif not files.is_remote(place):
+                images[place] = _image_names(place)
     layout.require_complete(directory, problems)
     wanted = layout.most_usual(images.values())
     problems = [
@@ -91,13 +91,13 @@ def check(directory, corruptions, severities, num_classes):
     layout.require_complete(directory, list(filter(None, problems)))
 
 
-def _image_names(place, folders):
+def _image_names(place):
     """Returns the images in class folders, `<class>/<name without ending>`."""
-    return frozenset(
+    names = (
         os.path.splitext(path)[0][len(place) + 1 :]
-        for folder in folders
-        for path in layout.walk(os.path.join(place, folder))
+        for path in layout.walk(place)
     )
+    return frozenset(name for name in names if os.sep in name)
 
 
 def _expected_names(place, found, num_classes):

@@ -325,6 +325,8 @@ def test_sets_of_other_images_are_refused_first(tmp_path, use, run):
     checkpoint, network = use(NUM_CLASSES)
     root = write_sets(tmp_path / "c", wrong={"fog": (0,) * 5})
     arguments = flags_of(root, checkpoint, tmp_path / "out", ["fog"])
+    # Beside the class folders nothing is an image.
+    (root / "fog/3/readme.txt").touch()
     lost, found = root / "fog/4/0/4.png", root / "fog/4/1/9.png"
     stray = root / "fog/2/0/Thumbs.db"
     lost.rename(found)
@@ -373,7 +375,24 @@ def test_clean_images_are_looked_for_first(tmp_path, use, run):
             **flags_of(root, checkpoint, tmp_path / "out", ["fog"]),
             clean_data_dir="nowhere",
         )
+    write_set(tmp_path / "clean", 0, num_images=7)
+    with pytest.raises(ValueError, match="fog_1 has 8 images, clean has 7"):
+        run(
+            imagenet_c,
+            **flags_of(root, checkpoint, tmp_path / "out", ["fog"]),
+            clean_data_dir=tmp_path / "clean",
+        )
     assert network.num_seen == 0
+
+
+def test_remote_class_folders_are_refused_in_words(use, run, tmp_path):
+    checkpoint, _ = use(NUM_CLASSES)
+    for severity in range(1, 6):
+        for label in range(NUM_CLASSES):
+            files.write_bytes(f"ram://c/fog/{severity}/{label}/0.png", b"")
+    arguments = flags_of("ram://c", checkpoint, tmp_path / "out", ["fog"])
+    with pytest.raises(FileNotFoundError, match="fog/1: neither shards .*nor"):
+        run(imagenet_c, **arguments)
 
 
 def test_a_run_of_less_leaves_nothing_out_of_the_report(
