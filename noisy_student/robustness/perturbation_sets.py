@@ -215,6 +215,11 @@ def _compare(place, found, wanted, labels):
     )
     if folders & set(labels):
         wanted_folders = set(labels)
+    elif deeper := {n for n in found if n.split("/")[-1] in labels}:
+        return (
+            f"{place!r} has class folders where sequences should be, as "
+            f"ImageNet-C has: {first_names(sorted(deeper))}"
+        )
     return layout.compare(
         place, folders, wanted_folders, "class folders"
     ) or layout.compare(place, found, wanted, "sequences")

@@ -381,6 +381,19 @@ def test_all_classes_that_names_tell_are_needed(
     assert network.num_seen == 0
 
 
+def test_folders_of_severities_are_not_taken_for_classes(tmp_path, use, run):
+    checkpoint, network = use(1000)
+    for severity in range(1, 6):
+        for number in range(2):
+            folder = tmp_path / f"p/snow/{severity}/n01440764"
+            images.write(folder / f"ILSVRC2012_val_0000029{number}.JPEG", 0)
+    arguments = arguments_of(tmp_path, checkpoint, ["snow"])
+    message = "snow' has class folders where sequences .*: 1/n01440764"
+    with pytest.raises(ValueError, match=message):
+        run(imagenet_p, **arguments)
+    assert network.num_seen == 0
+
+
 def test_shards_must_have_the_same_sequences(tmp_path, use, run):
     checkpoint, _ = use(NUM_CLASSES)
     write_shards(tmp_path / "p/tilt")
