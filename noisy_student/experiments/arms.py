@@ -97,6 +97,22 @@ _ARMS = (
             ),
         ),
     ),
+    Arm(
+        name="student_of_longer_baseline",
+        about="the student that this one teaches, with as many more steps",
+        preset=_STUDENT,
+        flags={"train_steps": 14400},
+        teacher="longer_baseline",
+        findings=(
+            Finding(
+                "With 2.4 times the steps of both, a student still beats its "
+                "teacher.",
+                "no table: a control",
+                HIGHER,
+                "longer_baseline",
+            ),
+        ),
+    ),
     # Table 6: is noise the reason?
     Arm(
         name="without_augmentation",
