@@ -36,6 +36,24 @@ def imagenet_labels():
     return {synset: i for i, (synset, _) in enumerate(imagenet_classes())}
 
 
+def numbers(num_classes):
+    """Returns the names of classes that are their labels, from "0" up."""
+    return tuple(map(str, range(num_classes)))
+
+
+def in_label_order(names):
+    """Returns names of class folders, a tuple, in the order of their labels.
+
+    That of the text, but numbers from 0 up, each once, are the labels.
+
+    Args:
+        names: Iterable of str.
+    """
+    names = sorted(names)
+    wanted = numbers(len(names))
+    return wanted if set(names) == set(wanted) else tuple(names)
+
+
 def read_class_names(path):
     """Reads the names of classes in label order.
 

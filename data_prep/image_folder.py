@@ -133,7 +133,7 @@ def find_classes(config):
         raise FileNotFoundError(
             f"--input_dir={config.input_dir}: no such folder."
         )
-    folders = sorted(
+    folders = class_names_lib.in_label_order(
         entry.name
         for entry in os.scandir(config.input_dir)
         if entry.is_dir() and not entry.name.startswith(".")
@@ -142,7 +142,7 @@ def find_classes(config):
         return _read_class_list(config.class_list_file, folders)
     if config.unlabeled or not folders:
         return None
-    return tuple(folders)
+    return folders
 
 
 def _read_class_list(path, folders):
@@ -237,7 +237,7 @@ def define_flags(flag_values):
         "class_list_file",
         None,
         "Class names in label order, a line each or a JSON list; without it, "
-        "the sorted names of the sub-folders.",
+        "the sorted names of the sub-folders; numbers from 0 are labels.",
     )
     group.bool(
         "unlabeled",

@@ -152,9 +152,10 @@ def open_labeled(name, split):
         split: As in `TfdsConfig`.
 
     Returns:
-        (elements, number of images, number of classes or None). The elements
-        are a `tf.data.Dataset` in the order of the files, of dicts
-        `image_bytes` (string, encoded) and `label` (int64, 0-based).
+        (elements, number of images, names of the classes). The elements are a
+        `tf.data.Dataset` in the order of the files, of dicts `image_bytes`
+        (string, encoded) and `label` (int64, 0-based). The names, a tuple in
+        label order, are None if the number of classes is not known.
 
     Raises:
         ValueError: There is no such data set or split, or it holds no labeled
@@ -165,7 +166,9 @@ def open_labeled(name, split):
     features = builder.info.features
     _check_features(name, features, labeled=True)
     elements = _as_dataset(builder, split)
-    return elements.map(_rename), num_images, features["label"].num_classes
+    label = features["label"]
+    names = None if label.num_classes is None else tuple(label.names)
+    return elements.map(_rename), num_images, names
 
 
 def _open(name, split):

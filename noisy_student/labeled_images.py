@@ -12,6 +12,7 @@ image that cannot be evaluated ends the evaluation, and is named.
 """
 
 import dataclasses
+import operator
 import os
 import re
 from typing import Callable, Optional
@@ -36,6 +37,7 @@ from noisy_student import image_places
 
 CLASSES_FILE = image_folder.CLASSES_FILE
 
+_LABELS_AT_ONCE = 1024
 _SYNSET = re.compile(r"n\d{8}")
 # TensorFlow's words for an image of another size than a network's.
 _OTHER_SIZE = re.compile(
@@ -52,6 +54,8 @@ class LabeledImages:
         origin: Where they come from, as messages say it.
         num_images: How many there are.
         num_classes: Number of classes, None if the source does not tell.
+        class_names: Tuple of the names of the classes in label order, None if
+            the source does not tell.
         elements: Returns an unbatched `tf.data.Dataset`, a cheap element per
             image, in order.
         parse: element -> dict `image_bytes` (string, a JPEG or PNG file) and
@@ -61,6 +65,7 @@ class LabeledImages:
             as that is seen without decoding them.
         fingerprint: Returns a short digest that differs if files or labels
             have been replaced, None for a data set of tensorflow_datasets.
+        label_of: element -> what `parse` gives as `label`, for `Dataset.map`.
     """
 
     origin: str
@@ -69,8 +74,10 @@ class LabeledImages:
     elements: Callable
     parse: Callable
     describe: Callable
+    class_names: Optional[tuple] = None
     check: Callable = lambda: None
     fingerprint: Callable = lambda: None
+    label_of: Callable = operator.itemgetter("label")
 
     def dataset(self):
         """Returns a `tf.data.Dataset` of what `parse` returns."""
@@ -78,6 +85,24 @@ class LabeledImages:
             self.parse, num_parallel_calls=cores.count()
         )
         return tf_data.fixed(images)
+
+    def read_labels(self):
+        """Returns the labels, int64 [images, ...]; decodes no image.
+
+        Raises:
+            ValueError: If they cannot be read.
+        """
+        labels = self.elements().map(
+            self.label_of, num_parallel_calls=cores.count()
+        )
+        batches = tf_data.fixed(labels.batch(_LABELS_AT_ONCE))
+        try:
+            return np.concatenate(list(batches.as_numpy_iterator()))
+        except tf.errors.OpError as error:
+            raise ValueError(
+                f"{self.origin}: the labels cannot be read: "
+                f"{first_cause(error)}."
+            ) from error
 
     def explain_failure(self, view, num_classes):
         """Finds the images that made an evaluation fail.
@@ -113,7 +138,9 @@ def open_source(
     must be synset ids of ImageNet; else the label is the position among the
     sorted names, of which there must be `num_classes`. In a
     list, paths are relative to the list's folder, and a label is a number
-    from 0 or, with 1000 classes, a synset id.
+    from 0 or, with 1000 classes, a synset id. Shards and tfds data sets hold
+    labels; if they tell the names of the classes, those must be in the order
+    of `class_names`, else in that of the numbers or of ImageNet's synset ids.
 
     Args:
         value: The value of `--label_data_dir`.
@@ -136,9 +163,10 @@ def open_source(
             "folder, a list of images, or tfds:NAME."
         )
     if image_places.is_tfds(value):
-        return _open_tfds(origin, image_places.tfds_name(value), split)
+        source = _open_tfds(origin, image_places.tfds_name(value), split)
+        return _in_order(source, class_names)
     if is_shards(value):
-        return _open_shards(origin, value, split)
+        return _in_order(_open_shards(origin, value, split), class_names)
     if files.is_dir(value):
         return _open_folder(origin, value, num_classes, class_names)
     if files.exists(value):
@@ -175,11 +203,46 @@ def _open_shards(origin, directory, split):
         origin=f"{origin}, {split}-*",
         num_images=sum(counts),
         num_classes=manifest.num_classes if manifest else None,
+        class_names=manifest.class_names if manifest else None,
         elements=lambda: tf.data.TFRecordDataset(paths),
         parse=parse_record,
         describe=describe,
         fingerprint=lambda: files.fingerprint(paths),
+        label_of=lambda serialized: parse_record(serialized)["label"],
     )
+
+
+def _in_order(source, names):
+    """Returns images whose labels are stored, their classes in order.
+
+    Args:
+        source: `LabeledImages`.
+        names: Names of the classes in the order that is wanted; None takes
+            that of the numbers, or of ImageNet's synset ids, if they are those.
+
+    Raises:
+        ValueError: If they are in another order.
+    """
+    found = source.class_names
+    if found is None:
+        return source
+    orders = (
+        [names]
+        if names is not None
+        else [
+            class_names.numbers(len(found)),
+            tuple(class_names.imagenet_labels()),
+        ]
+    )
+    for wanted in orders:
+        if set(found) == set(wanted) and tuple(found) != tuple(wanted):
+            label = next(i for i, n in enumerate(wanted) if n != found[i])
+            raise ValueError(
+                f"{source.origin}: the classes are in another order than the "
+                f"network's: label {label} is {found[label]!r}, not "
+                f"{wanted[label]!r}. Write them anew in its order."
+            )
+    return source
 
 
 def parse_record(serialized):
@@ -191,13 +254,12 @@ def parse_record(serialized):
 
 def _open_tfds(origin, name, split):
     with files.naming(origin):
-        elements, num_images, num_classes = tfds_dataset.open_labeled(
-            name, split
-        )
+        elements, num_images, names = tfds_dataset.open_labeled(name, split)
     return LabeledImages(
         origin=f"{origin}, split {split}",
         num_images=num_images,
-        num_classes=num_classes,
+        num_classes=None if names is None else len(names),
+        class_names=names,
         elements=lambda: elements,
         parse=dict,
         describe=lambda position: f"record {position}",
@@ -248,8 +310,8 @@ def _label_order(origin, directory, folders, num_classes, names):
         where = "the class names given"
     elif files.exists(listed):
         names, where = class_names.read_class_names(listed), listed
-    elif set(folders) == set(map(str, range(num_classes))):
-        return tuple(map(str, range(num_classes)))
+    elif set(folders) == set(class_names.numbers(num_classes)):
+        return class_names.numbers(num_classes)
     elif num_classes == class_names.NUM_IMAGENET_CLASSES:
         # Any other thousand folders could be sorted as anything.
         names, where = class_names.imagenet_labels(), "ImageNet's 1000 classes"

@@ -55,7 +55,7 @@ _FRACTIONS = frozenset(
 # Of these networks an evaluation is one on ImageNet.
 _NUM_IMAGENET_CLASSES = 1000
 _CHANGED_NETWORK = ("width_coefficient", "depth_coefficient")
-_LOOK = ("resize", "use_ema")
+_LOOK = ("resize", "use_ema", "advprop_preprocessing")
 _TOP = re.compile(r"(?P<split>.+)[/_](?P<figure>top_1|top_5)")
 _BEFORE = "_before"
 FILES = ("report.json", "eval.json")

@@ -32,11 +32,13 @@ NUM_IMAGES = {
 
 # How their networks looked and were attacked, by the names of the flags; what
 # the paper leaves open is as `docs/robustness.md` takes it to be.
+_CROP = {"resize": "crop", "use_ema": True, "advprop_preprocessing": False}
+_WHOLE = {**_CROP, "resize": "whole"}
 LOOKED_WITH = {
-    "imagenet_a": {"resize": "crop", "use_ema": True},
-    "imagenet_c": {"resize": "whole", "use_ema": True},
-    "imagenet_p": {"resize": "whole", "use_ema": True},
-    "adversarial": {"resize": "crop", "use_ema": True},
+    "imagenet_a": _CROP,
+    "imagenet_c": _WHOLE,
+    "imagenet_p": _WHOLE,
+    "adversarial": _CROP,
 }
 PGD_WITH = {"pgd_steps": 10, "pgd_step_size": None, "pgd_random_start": False}
 

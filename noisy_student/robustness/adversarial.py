@@ -114,7 +114,9 @@ def _numbers(flag, texts):
     try:
         return tuple(float(text) for text in texts if text)
     except ValueError as error:
-        raise ValueError(f"--{flag} must be numbers: {error}.") from error
+        raise ValueError(
+            f"--{flag} must be numbers, of 255: {error}."
+        ) from error
 
 
 def evaluate(config, attack, num_images=None):
@@ -149,6 +151,11 @@ def evaluate(config, attack, num_images=None):
         attack=dataclasses.asdict(attack),
         num_images=source.num_images,
     )
+    most = max(attack.fgsm_epsilons + attack.pgd_epsilons, default=0)
+    if 0 < most < 1:
+        logging.warning(
+            "No epsilon is above %g; they are of pixels from 0 to 255.", most
+        )
     logging.info(
         "Attacking %d images at %dx%d pixels.",
         source.num_images,

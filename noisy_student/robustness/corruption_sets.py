@@ -58,7 +58,8 @@ def check(directory, corruptions, severities, num_classes):
     if image_places.is_tfds(directory):
         return
     layout.check_root(directory, _GROUPS)
-    problems, names, images = [], None, {}
+    problems, names, are_shards = [], None, {}
+    images, known = {}, {}
     for corruption in corruptions:
         folder = layout.folder_of(directory, corruption, _GROUPS)
         problem = layout.compare(
@@ -73,7 +74,14 @@ def check(directory, corruptions, severities, num_classes):
         for severity in severities:
             place = os.path.join(folder, str(severity))
             found = set(files.list_folders(place))
-            if any(map(shards.parse_name, files.list_names(place))):
+            are_shards[place] = any(
+                map(shards.parse_name, files.list_names(place))
+            )
+            if are_shards[place]:
+                problems += [
+                    f"{place!r} has shards, also {os.path.join(name, '')}"
+                    for name in sorted(found)
+                ]
                 continue
             if names is None:
                 names = _expected_names(place, found, num_classes)
@@ -81,7 +89,14 @@ def check(directory, corruptions, severities, num_classes):
             if problem:
                 problems.append(problem)
             elif not files.is_remote(place):
-                images[place] = _image_names(place)
+                # Equal ones are kept once.
+                own = _image_names(place)
+                images[place] = known.setdefault(own, own)
+    if len(set(are_shards.values())) > 1:
+        one = [place for place, value in are_shards.items() if value]
+        problems.append(
+            f"shards in {first_names(one)}, class folders in the others"
+        )
     layout.require_complete(directory, problems)
     wanted = layout.most_usual(images.values())
     problems = [

@@ -2,9 +2,10 @@
 
 import dataclasses
 import itertools
+import operator
 import os
 import re
-from typing import Callable, Optional
+from typing import Callable
 
 import numpy as np
 import tensorflow as tf
@@ -17,6 +18,7 @@ _VIDEO = re.compile(r".*\.(mp4|avi|mov|mkv|webm)", re.IGNORECASE)
 _IMAGE = re.compile(r".*\.(jpg|jpeg|png)", re.IGNORECASE)
 _DIGITS = re.compile(r"(\d+)")
 _PADDING = ""
+_KEYS_AT_ONCE = 1024
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,8 +27,8 @@ class Sequences:
 
     Attributes:
         origin: Where they come from, as messages say it.
-        names: frozenset of their names, videos without their ending; None for
-            shards, where it takes reading to know.
+        names: Returns the frozenset of their names, videos without their
+            ending; reads the keys of shards, no image.
         fingerprint: Returns a short digest that differs if files have been
             replaced.
         frames: Returns an unbatched `tf.data.Dataset` of dicts `image_bytes`
@@ -34,7 +36,7 @@ class Sequences:
     """
 
     origin: str
-    names: Optional[frozenset]
+    names: Callable
     fingerprint: Callable
     frames: Callable
 
@@ -57,9 +59,10 @@ def open_sequences(directory, split):
 
     Raises:
         FileNotFoundError: If there is none.
-        ValueError: If files are neither, frames have names whose order is not
-            that of their numbers, or there are videos and OpenCV is not
-            installed.
+        ValueError: If files are neither, a sequence has a single frame, its
+            frames have names whose order is not that of their numbers, or some
+            are missing, or there are videos and OpenCV is not installed. Of
+            shards `names` says it.
     """
     origin = f"--label_data_dir, {directory}"
     classes = os.path.join(directory, image_folder.CLASSES_FILE)
@@ -69,7 +72,7 @@ def open_sequences(directory, split):
             paths = records.list_shards(directory, split)
         return Sequences(
             origin,
-            None,
+            lambda: _name_sequences(_read_keys(paths)),
             lambda: files.fingerprint(paths + listed),
             lambda: _of_shards(paths),
         )
@@ -103,7 +106,10 @@ def _open_files(origin, directory, listed):
         stems = (os.path.splitext(path)[0] for path in videos)
         names = frozenset(os.path.relpath(stem, directory) for stem in stems)
         return Sequences(
-            origin, names, fingerprint, lambda: _of_videos(videos, directory)
+            origin,
+            lambda: names,
+            fingerprint,
+            lambda: _of_videos(videos, directory),
         )
     if others := [path for path in found if not _IMAGE.fullmatch(path)]:
         raise ValueError(
@@ -114,42 +120,108 @@ def _open_files(origin, directory, listed):
         raise FileNotFoundError(
             f"{origin}: neither videos nor folders of frames nor shards."
         )
-    folders = []
-    for folder, paths in itertools.groupby(found, os.path.dirname):
-        _check_order(folder, paths)
-        folders.append(os.path.relpath(folder, directory))
+    with files.naming(origin):
+        names = _name_sequences(
+            os.path.split(os.path.relpath(path, directory)) for path in found
+        )
     return Sequences(
         origin,
-        frozenset(folders),
+        lambda: names,
         fingerprint,
         lambda: _of_files(found, directory),
     )
 
 
-def _check_order(folder, paths):
-    """Raises ValueError unless the order of frames is that of their numbers.
+def _read_keys(paths):
+    """Yields the (sequence, frame) that each record's key tells, in order."""
+    keys = tf.data.TFRecordDataset(paths).map(
+        lambda serialized: records.parse_unlabeled(serialized)["key"],
+        num_parallel_calls=cores.count(),
+    )
+    keys = tf_data.fixed(keys.batch(_KEYS_AT_ONCE))
+    number = 0
+    for batch in keys.as_numpy_iterator():
+        for key in batch:
+            sequence, slash, frame = key.decode().rpartition("/")
+            if not (sequence and slash and frame):
+                raise ValueError(
+                    "the key of a record must be <sequence>/<frame>. Received: "
+                    f"{key.decode()!r}, record {number}."
+                )
+            yield sequence, frame
+            number += 1
+
+
+def _name_sequences(frames):
+    """Returns the names of sequences, a frozenset.
 
     Args:
-        folder: Where they are.
-        paths: Their paths in the order of the text.
+        frames: Iterable of (sequence, frame), names in the order of the frames.
+
+    Raises:
+        ValueError: If the frames of a sequence do not follow each other, or in
+            another order than that of their numbers, or some are missing.
     """
-    names = [os.path.basename(path) for path in paths]
+    names = set()
+    for sequence, pairs in itertools.groupby(frames, operator.itemgetter(0)):
+        found = [frame for _, frame in pairs]
+        with files.naming(f"sequence {sequence!r}"):
+            if sequence in names:
+                raise ValueError("its frames do not follow each other.")
+            _check_frames(found)
+        names.add(sequence)
+    return frozenset(names)
+
+
+def _check_frames(names):
+    """Raises ValueError unless frames are two or more, in order and complete.
+
+    Args:
+        names: Their names in the order in which they are taken.
+    """
+    if len(names) < 2:
+        raise ValueError("a sequence must have at least two frames.")
     # Digits are at the odd places.
+    parts = {name: _DIGITS.split(name) for name in names}
     by_number = sorted(
         names,
         key=lambda name: [
             int(part) if place % 2 else part
-            for place, part in enumerate(_DIGITS.split(name))
+            for place, part in enumerate(parts[name])
         ],
     )
     for name, wanted in zip(names, by_number):
         if name != wanted:
             raise ValueError(
-                f"--label_data_dir, {folder}: frames are taken in the order of "
-                f"their names, in which {name!r} stands before {wanted!r}. "
-                "Numbers must be padded with zeros to one length, as in "
-                "000.png, 001.png, ..., 010.png."
+                "frames are taken in the order of their names, in which "
+                f"{name!r} stands before {wanted!r}. Numbers must be padded "
+                "with zeros to one length, as in 000.png, 001.png, ..., "
+                "010.png."
             )
+    places = [set(values) for values in zip(*parts.values())]
+    counted = [place for place, found in enumerate(places) if len(found) > 1]
+    if len(parts) < len(names):
+        raise ValueError("a frame is there twice.")
+    if len(counted) == 1 and counted[0] % 2:
+        _check_numbers(names, [int(parts[n][counted[0]]) for n in names])
+
+
+def _check_numbers(names, numbers):
+    """Raises ValueError if frames that are counted one by one leave some out.
+
+    Others may be numbered as they like, by time for instance.
+
+    Args:
+        names: Names of frames.
+        numbers: int [frames], their numbers, ascending.
+    """
+    steps = [after - before for before, after in zip(numbers, numbers[1:])]
+    if min(steps) == 1 < max(steps):
+        place = next(i for i, step in enumerate(steps) if step > 1)
+        raise ValueError(
+            f"frames are missing between {names[place]!r} and "
+            f"{names[place + 1]!r}."
+        )
 
 
 def _of_files(paths, directory):
@@ -262,22 +334,14 @@ def group(frames):
 
     Yields:
         (name, int [frames, 5]).
-
-    Raises:
-        ValueError: If the frames of a sequence do not follow each other.
     """
-    seen, name, answers = set(), None, []
+    name, answers = None, []
     for sequence, top_5 in frames:
         if sequence == _PADDING:
             continue
         if sequence != name:
             if answers:
                 yield name, np.stack(answers)
-            if sequence in seen:
-                raise ValueError(
-                    f"{sequence!r}: its frames do not follow each other."
-                )
-            seen.add(sequence)
             name, answers = sequence, []
         answers.append(top_5)
     if answers:

@@ -240,9 +240,9 @@ def _measure(config, network, corruptions, clean_data_dir):
     from noisy_student import preprocessing
     from noisy_student.robustness import parts
 
-    def part(name, place, view, flag):
+    def part(name, place, view, flag, is_altered=True):
         images = corruption_sets.opener(config, network, place, flag)
-        return parts.Part(name, place, images, view)
+        return parts.Part(name, place, images, view, is_altered)
 
     sets = [
         part(
@@ -256,7 +256,9 @@ def _measure(config, network, corruptions, clean_data_dir):
     ]
     if clean_data_dir is not None:
         view = preprocessing.eval_view(network.model_config)
-        sets.append(part("clean", clean_data_dir, view, "clean_data_dir"))
+        sets.append(
+            part("clean", clean_data_dir, view, "clean_data_dir", False)
+        )
     return parts.measure_all(_KIND, config, network, sets)
 
 

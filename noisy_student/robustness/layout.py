@@ -34,13 +34,29 @@ def check_root(directory, groups):
 
     Raises:
         FileNotFoundError: If there is no such folder.
+        ValueError: If it holds nothing of the benchmark, or something twice.
     """
     if not files.is_dir(directory):
         raise FileNotFoundError(
             f"--label_data_dir={directory}: no such folder."
         )
-    known = set(groups).union(*groups.values())
-    if others := sorted(set(files.list_folders(directory)) - known):
+    found = set(files.list_folders(directory))
+    names = set().union(*groups.values())
+    others = found - names - set(groups)
+    if not found & (names | set(groups)):
+        raise ValueError(
+            f"--label_data_dir={directory}: no folder of this benchmark in it, "
+            f"such as {sorted(names)[0]!r}, but: {first_names(sorted(found))}."
+        )
+    for group in found & set(groups):
+        inside = set(files.list_folders(os.path.join(directory, group)))
+        others |= {f"{group}/{name}" for name in inside - set(groups[group])}
+        if twice := sorted(found & inside & set(groups[group])):
+            raise ValueError(
+                f"--label_data_dir={directory} has twice, in {group!r} and "
+                f"beside it: {first_names(twice)}."
+            )
+    if others := sorted(others):
         logging.warning(
             "--label_data_dir=%s: ignored, not of this benchmark: %s.",
             directory,

@@ -1,11 +1,11 @@
 """Evaluation on photographs that others than ImageNet's authors collected."""
 
-import dataclasses
 import functools
 import os
 
 from data_prep import class_names, files
 from efficientnet.messages import first_names
+from noisy_student import run_dir
 from noisy_student.robustness import benchmark
 from noisy_student.robustness import network as network_lib
 
@@ -30,7 +30,7 @@ def evaluate(kind, config, classes=None):
     Args:
         kind: Name of the benchmark.
         config: `benchmark.BenchmarkConfig`.
-        classes: Labels that the images have; None if any.
+        classes: Labels that the images have; None for all 1000.
 
     Returns:
         The figures: those of `measures.accuracy_among` with `classes`, those
@@ -58,7 +58,7 @@ def evaluate(kind, config, classes=None):
     accuracy = measures.accuracy
     if classes is not None:
         accuracy = functools.partial(measures.accuracy_among, classes)
-        source = _refusing_others(kind, source, classes)
+    _check_images(source, classes or range(class_names.NUM_IMAGENET_CLASSES))
     figures = measure(network, source, accuracy)
     figures = measures.calibration_error(figures)
     report.write(figures)
@@ -74,6 +74,19 @@ def require_imagenet(network):
             f"--checkpoint={network.config.checkpoint} with {num_classes}."
             f"{network_lib.background_hint(num_classes)}"
         )
+    trained = run_dir.trained_class_names(network.config.checkpoint)
+    if trained is not None and not _are_imagenets(trained):
+        raise ValueError(
+            "This benchmark is of ImageNet's 1000 classes in the order of "
+            f"their synset ids. --checkpoint={network.config.checkpoint} was "
+            f"trained on others, or in another order: {first_names(trained)}."
+        )
+
+
+def _are_imagenets(names):
+    """Returns whether names are those of ImageNet's classes, or its labels."""
+    numbers = class_names.numbers(class_names.NUM_IMAGENET_CLASSES)
+    return tuple(names) in (tuple(class_names.imagenet_labels()), numbers)
 
 
 def check_folders(directory, classes):
@@ -93,43 +106,56 @@ def check_folders(directory, classes):
         for name in files.list_names(directory)
         if name in labels and files.is_dir(os.path.join(directory, name))
     }
-    if not found:
-        return
-    synsets = list(labels)
+    if found:
+        where = f"--label_data_dir={directory}"
+        _require_equal(where, found, set(classes), "class folders")
+
+
+def _check_images(source, classes):
+    """Checks the classes of images; reads labels, decodes no image.
+
+    Args:
+        source: `labeled_images.LabeledImages`.
+        classes: Labels that they have, of ImageNet's 1000.
+
+    Raises:
+        ValueError: If their classes are others; names some.
+    """
+    if source.num_classes not in (None, class_names.NUM_IMAGENET_CLASSES):
+        raise ValueError(
+            f"{source.origin}: the labels are those of {source.num_classes} "
+            "classes, not of ImageNet's 1000. Take the folder as released, or "
+            "write shards with a --class_list_file of all 1000."
+        )
+    if source.class_names and not _are_imagenets(source.class_names):
+        raise ValueError(
+            f"{source.origin}: the labels are of other classes than "
+            f"ImageNet's: {first_names(source.class_names)}."
+        )
+    found = set(source.read_labels().tolist())
+    _require_equal(source.origin, found, set(classes), "classes")
+
+
+def _require_equal(where, found, wanted, what):
+    """Raises ValueError unless two sets of labels are equal.
+
+    Args:
+        where: Where the first are, as the message says it.
+        found: Set of int.
+        wanted: Set of int.
+        what: What has them, in the plural.
+    """
+    synsets = dict(enumerate(class_names.imagenet_labels()))
     for problem, wrong in (
-        ("are missing", set(classes) - found),
-        ("are none of its classes", found - set(classes)),
+        ("are missing", wanted - found),
+        ("are none of its classes", found - wanted),
     ):
         if wrong:
+            names = [synsets.get(n, f"label {n}") for n in sorted(wrong)]
             raise ValueError(
-                f"--label_data_dir={directory}: {len(found)} class folders, "
-                f"{len(classes)} wanted; {len(wrong)} {problem}: "
-                f"{first_names([synsets[label] for label in sorted(wrong)])}."
+                f"{where}: {len(found)} {what}, {len(wanted)} wanted; "
+                f"{len(wrong)} {problem}: {first_names(names)}."
             )
-
-
-def _refusing_others(kind, source, classes):
-    """Returns images of which one with a label beyond the classes is an error.
-
-    Folders tell that before; in shards and tfds sets it shows as they stream.
-    """
-    import tensorflow as tf
-
-    known = frozenset(classes)
-
-    def check(label):
-        if int(label) not in known:
-            raise ValueError(
-                f"label {label}, none of the {len(known)} classes of {kind}"
-            )
-        return label
-
-    def parse(element):
-        image = dict(source.parse(element))
-        label = tf.numpy_function(check, [image["label"]], tf.int64, False)
-        return {**image, "label": tf.ensure_shape(label, [])}
-
-    return dataclasses.replace(source, parse=parse)
 
 
 def measure(network, source, measure_logits):

@@ -1,6 +1,7 @@
 """A benchmark of many sets of images: each is measured once."""
 
 import dataclasses
+import hashlib
 import os
 from typing import Callable
 
@@ -12,6 +13,7 @@ from efficientnet.messages import first_names
 from noisy_student import image_places
 from noisy_student.robustness import benchmark, views
 from noisy_student.robustness import look as look_lib
+from noisy_student.robustness import network as network_lib
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,12 +25,14 @@ class Part:
         place: Where its images are.
         open: Returns its `labeled_images.LabeledImages`.
         view: image_bytes -> pixels.
+        is_altered: Whether the images are corrupted, and so of one size.
     """
 
     name: str
     place: str
     open: Callable
     view: Callable
+    is_altered: bool = True
 
 
 class PartFolder:
@@ -102,16 +106,17 @@ def measure_all(kind, config, network, parts):
 
     Raises:
         FileNotFoundError: If the images of a set are not there.
-        ValueError: If a set has another number of images than the first, or
-            cannot be evaluated; the first is said before anything is computed.
+        ValueError: If a set has not as many images of each class as the first,
+            or of another size, or cannot be evaluated; all but the last is said
+            before anything is computed.
     """
-    found = _look_at_files(parts)
-    stored_size = views.stored_size(parts[0].open().dataset())
+    found, stored_size = _look_at_files(parts)
     folder = PartFolder(kind, config, network, stored_size)
-    figures, look = {}, None
+    figures = {p.name: folder.read(p.name, **found[p.name]) for p in parts}
+    _check_labels(parts, found, figures, network.model_config.num_classes)
+    look = None
     for number, part in enumerate(parts, start=1):
-        images = found[part.name]
-        known = folder.read(part.name, **images)
+        known = figures[part.name]
         if known is None:
             source = part.open()
             source.check()
@@ -119,7 +124,7 @@ def measure_all(kind, config, network, parts):
             values = look(source, part.view)
             known = {
                 **{key: np.asarray(v).item() for key, v in values.items()},
-                **images,
+                **found[part.name],
             }
             folder.write(part.name, known)
         figures[part.name] = known
@@ -135,12 +140,17 @@ def measure_all(kind, config, network, parts):
 
 
 def _look_at_files(parts):
-    """Returns what tells each part's images, {name: dict}; reads no image.
+    """Looks at the files of parts; reads one image of each.
+
+    Returns:
+        ({name: dict that tells the part's images}, [height, width] of the
+        first stored image).
 
     Raises:
-        ValueError: If parts have not the same number of images.
+        ValueError: If parts have not the same number of images, or images of
+            other sizes.
     """
-    found = {}
+    found, sizes = {}, {}
     for part in parts:
         # Not kept open: names of millions of files are gigabytes.
         source = part.open()
@@ -151,18 +161,95 @@ def _look_at_files(parts):
             "num_images": source.num_images,
             "fingerprint": fingerprint,
         }
-    require_equal(
-        {name: values["num_images"] for name, values in found.items()}, "images"
+        if part.is_altered:
+            sizes[part.name] = views.stored_size(source.dataset())
+    _require_equal(
+        {name: values["num_images"] for name, values in found.items()}
     )
-    return found
+    return found, one_size(sizes)
 
 
-def require_equal(counts, what):
-    """Raises ValueError unless all parts have as many images, or sequences.
+def one_size(sizes):
+    """Returns the size of the first images of parts, [height, width].
+
+    Args:
+        sizes: {name: [height, width]}.
+
+    Raises:
+        ValueError: If they are not equal: then the parts are of two releases.
+    """
+    first = next(iter(sizes))
+    wrong = [
+        f"{name} {height}x{width}"
+        for name, (height, width) in sizes.items()
+        if [height, width] != list(sizes[first])
+    ]
+    if wrong:
+        raise ValueError(
+            f"The first image of {first} has {sizes[first][0]}x"
+            f"{sizes[first][1]} pixels, that of {first_names(wrong)}."
+        )
+    return sizes[first]
+
+
+def _check_labels(parts, found, figures, num_classes):
+    """Checks that all parts have as many images of every class.
+
+    Reads the labels of parts whose figures are not known.
+
+    Args:
+        parts: Sequence of `Part`.
+        found: {name: dict that tells the part's images}; gets `labels`, a
+            digest of how many images there are of each class.
+        figures: {name: figures that are kept, None if they are not known}.
+        num_classes: Number of classes of the network.
+
+    Raises:
+        ValueError: If a class is missing or unknown, or numbers differ.
+    """
+    for part in parts:
+        known = figures[part.name] or {}
+        digest = known.get("labels")
+        if digest is None:
+            digest = _digest_labels(part.open(), num_classes)
+        found[part.name]["labels"] = digest
+    first = parts[0].name
+    wrong = [
+        part.name
+        for part in parts
+        if found[part.name]["labels"] != found[first]["labels"]
+    ]
+    if wrong:
+        raise ValueError(
+            f"{first_names(wrong)}: not as many images of each class as in "
+            f"{first}."
+        )
+
+
+def _digest_labels(source, num_classes):
+    """Returns a digest of how many images a source has of each class."""
+    labels = source.read_labels()
+    if unknown := sorted(set(labels.tolist()) - set(range(num_classes))):
+        raise ValueError(
+            f"{source.origin}: the network's labels are 0 to {num_classes - 1}."
+            f" Received: {first_names(list(map(str, unknown)))}."
+            f"{network_lib.background_hint(num_classes)}"
+        )
+    counts = np.bincount(labels, minlength=num_classes)
+    if missing := np.flatnonzero(counts == 0).tolist():
+        raise ValueError(
+            f"{source.origin}: no image of {len(missing)} of the network's "
+            f"{num_classes} classes, labels "
+            f"{first_names(list(map(str, missing)))}."
+        )
+    return hashlib.sha256(counts.astype("<i8").tobytes()).hexdigest()[:16]
+
+
+def _require_equal(counts):
+    """Raises ValueError unless all parts have as many images.
 
     Args:
         counts: {name: number}.
-        what: What is counted, as the message says it.
     """
     first = next(iter(counts))
     wrong = [
@@ -172,6 +259,6 @@ def require_equal(counts, what):
     ]
     if wrong:
         raise ValueError(
-            f"{first} has {counts[first]} {what}, {first_names(wrong)}: some "
+            f"{first} has {counts[first]} images, {first_names(wrong)}: some "
             "are missing."
         )

@@ -6,7 +6,7 @@ from absl import logging
 
 from data_prep import class_names, files, image_folder
 from efficientnet.messages import first_names
-from noisy_student import run_dir
+from noisy_student import image_places, run_dir
 from noisy_student.robustness import layout
 from noisy_student.robustness import network as network_lib
 
@@ -51,6 +51,11 @@ def check(directory, perturbations, known):
         )
     if not perturbations:
         raise ValueError("--perturbations must name at least one.")
+    if image_places.is_tfds(directory):
+        raise ValueError(
+            f"--label_data_dir={directory}: ImageNet-P is read from folders "
+            "and shards alone."
+        )
     layout.check_root(directory, {**_GROUPS, "extra": _EXTRA})
     places = [layout.folder_of(directory, n, _GROUPS) for n in perturbations]
     if missing := [place for place in places if not _holds_something(place)]:
@@ -83,8 +88,8 @@ def measure_all(kind, config, network, perturbations, measure):
 
     Raises:
         ValueError: If perturbations have not the same sequences, or not those
-            of all classes of the network, whose names tell. Of folders it is
-            said before anything is computed, of shards when they are read.
+            of all classes of the network, whose names tell. It is said before
+            anything is computed.
     """
     from noisy_student.robustness import frames, parts, sequence_answers, views
 
@@ -97,13 +102,16 @@ def measure_all(kind, config, network, perturbations, measure):
     def open_sequences(name):
         return frames.open_sequences(places[name], config.eval_split)
 
-    def check_complete(names):
-        _check_complete(config.label_data_dir, places, names, labels)
-
-    fingerprints = _look_at_files(perturbations, open_sequences, check_complete)
-    stored_size = views.stored_size(open_sequences(perturbations[0]).frames())
+    names, fingerprints = _look_at_files(perturbations, open_sequences)
+    _check_complete(config.label_data_dir, places, names, labels)
+    stored_size = parts.one_size(
+        {
+            name: views.stored_size(open_sequences(name).frames())
+            for name in perturbations
+        }
+    )
     folder = parts.PartFolder(kind, config, network, stored_size)
-    measured, counts, answers_of = {}, {}, None
+    measured, answers_of = {}, None
     for number, name in enumerate(perturbations, start=1):
         known = folder.read(name, fingerprint=fingerprints[name])
         if known is None:
@@ -115,13 +123,9 @@ def measure_all(kind, config, network, perturbations, measure):
                 if None in classes:
                     _log_unknown_class(paths[classes.index(None)])
                 known = measure(name, top_5, classes)
-            if sequences.names is None:
-                check_complete({name: frozenset(paths)})
             known["fingerprint"] = fingerprints[name]
             folder.write(name, known)
         measured[name] = known
-        counts[name] = known["num_sequences"]
-        parts.require_equal(counts, "sequences")
         _log(f"{name}, {number} of {len(perturbations)}", known)
     return measured, stored_size
 
@@ -144,25 +148,27 @@ def _log(place, figures):
     )
 
 
-def _look_at_files(perturbations, open_sequences, check_complete):
-    """Returns the fingerprints of perturbations, a dict; reads no frame.
+def _look_at_files(perturbations, open_sequences):
+    """Returns what tells perturbations' sequences; reads no frame.
 
     Args:
         perturbations: Their names.
         open_sequences: Returns the `frames.Sequences` of a name.
-        check_complete: Function of {perturbation: names of its sequences}, of
-            those whose names are known.
+
+    Returns:
+        ({perturbation: frozenset of the names of its sequences},
+        {perturbation: fingerprint}).
     """
-    names, fingerprints = {}, {}
+    names, fingerprints, known = {}, {}, {}
     for name in perturbations:
         # Not kept open: names of millions of frames are gigabytes.
         sequences = open_sequences(name)
-        if sequences.names is not None:
-            names[name] = sequences.names
         with files.naming(sequences.origin):
+            found = sequences.names()
+            # Equal ones are kept once.
+            names[name] = known.setdefault(found, found)
             fingerprints[name] = sequences.fingerprint()
-    check_complete(names)
-    return fingerprints
+    return names, fingerprints
 
 
 def _labels(network, place):

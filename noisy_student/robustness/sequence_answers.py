@@ -35,8 +35,7 @@ class Answers:
             (name of the sequence, int [frames, 5], the best first).
 
         Raises:
-            ValueError: If the frames of a sequence do not follow each other,
-                or one cannot be looked at; it is named.
+            ValueError: If a frame cannot be looked at; it is named.
         """
         try:
             yield from frames.group(self._frames(sequences))

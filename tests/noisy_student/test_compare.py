@@ -366,7 +366,14 @@ def test_reports_of_a_part_are_listed_beside_others(tmp_path):
 
 
 def test_each_setting_that_is_not_as_published_is_said(tmp_path):
-    cropped = write_c(tmp_path, "c", size=299, resize="crop", use_ema=False)
+    cropped = write_c(
+        tmp_path,
+        "c",
+        size=299,
+        resize="crop",
+        use_ema=False,
+        advprop_preprocessing=True,
+    )
     attack = {"pgd_steps": 1, "pgd_step_size": 0.5, "pgd_random_start": True}
     l2 = {
         "model_name": "efficientnet-l2",
@@ -396,6 +403,7 @@ def test_each_setting_that_is_not_as_published_is_said(tmp_path):
         for path, flag, found, value in (
             (cropped, "resize", "crop", "whole"),
             (cropped, "use_ema", "false", "true"),
+            (cropped, "advprop_preprocessing", "true", "false"),
             (attacked, "pgd_steps", "1", "10"),
             (attacked, "pgd_step_size", "0.5", "none"),
             (attacked, "pgd_random_start", "true", "false"),

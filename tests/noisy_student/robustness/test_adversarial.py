@@ -248,7 +248,9 @@ def write_images(root):
         path.write_bytes(encoded.numpy())
 
 
-def test_the_command_writes_the_curve(tmp_path, use, run, trained, monkeypatch):
+def test_the_command_writes_the_curve(
+    tmp_path, use, run, trained, monkeypatch, warned
+):
     checkpoint, _ = use(networks.NUM_CLASSES, networks.IMAGE_SIZE)
     monkeypatch.setattr(models, "load", lambda *_, **__: trained)
     write_images(tmp_path / "set")
@@ -281,6 +283,10 @@ def test_the_command_writes_the_curve(tmp_path, use, run, trained, monkeypatch):
     ):
         with pytest.raises(ValueError, match=message):
             run(adversarial, **{**arguments, **changes})
+    assert not warned()
+    small = {"fgsm_epsilons": "0,0.03", "pgd_epsilons": ""}
+    run(adversarial, **{**arguments, **small, "output_dir": tmp_path / "small"})
+    assert "above 0.03; they are of pixels from 0 to 255" in warned()[0]
 
 
 def test_words_are_no_epsilons(tmp_path, use, run):

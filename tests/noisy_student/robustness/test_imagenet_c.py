@@ -249,29 +249,105 @@ def test_what_is_known_of_another_network_is_not_taken(tmp_path, use, run):
         run(imagenet_c, **arguments)
 
 
+def write_shards(folder, rows, size=8, **classes):
+    """Writes a set as a shard, rows of (label, label that is shown)."""
+    writer = records.ShardedWriter(
+        str(folder), "validation", 1, kind="labeled", config={}, **classes
+    )
+    with writer.open_shard(0) as shard:
+        for number, (label, shown) in enumerate(rows):
+            image = images.grey_image(
+                images.grey_of(shown, NUM_CLASSES), size=size
+            )
+            shard.write(
+                records.labeled_example(image, label + 1, str(number)),
+                label + 1,
+            )
+    writer.finish()
+
+
 def test_shards_stand_for_class_folders(tmp_path, use, run):
-    checkpoint, _ = use(NUM_CLASSES)
+    checkpoint, network = use(NUM_CLASSES)
     for severity in range(1, 6):
-        writer = records.ShardedWriter(
-            str(tmp_path / "c/fog" / str(severity)),
-            "validation",
-            1,
-            kind="labeled",
-            config={},
-        )
-        with writer.open_shard(0) as shard:
-            for label in range(NUM_CLASSES):
-                shown = label if label < severity else 0
-                image = images.grey_image(images.grey_of(shown, NUM_CLASSES))
-                shard.write(
-                    records.labeled_example(image, label + 1, str(label)),
-                    label + 1,
-                )
-        writer.finish()
+        rows = [(n, n if n < severity else 0) for n in range(NUM_CLASSES)]
+        write_shards(tmp_path / "c/fog" / str(severity), rows)
     arguments = flags_of(tmp_path / "c", checkpoint, tmp_path / "out", ["fog"])
-    run(imagenet_c, **arguments)
-    fog = read_report(tmp_path / "out")["corruptions"]["fog"]
-    assert fog["error"] == [3 / 4, 2 / 4, 1 / 4, 0, 0]
+    for _ in range(2):
+        run(imagenet_c, **arguments)
+        fog = read_report(tmp_path / "out")["corruptions"]["fog"]
+        assert fog["error"] == [3 / 4, 2 / 4, 1 / 4, 0, 0]
+        assert network.num_seen == 5 * 6
+
+
+ALL = [(label, label) for label in range(NUM_CLASSES)]
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (lambda fog: write_shards(fog / "3", 4 * [(0, 0)]), "no image of 3"),
+        (
+            lambda fog: write_shards(fog / "1", [*ALL[:3], (4, 0)]),
+            "labels are 0 to 3. Received: 4",
+        ),
+        (
+            lambda fog: write_shards(fog / "4", [*ALL, (0, 0)]),
+            "fog_1 has 4 images, fog_4 has 5",
+        ),
+        (lambda fog: (fog / "2/x").mkdir(), "fog/2' has shards, also x/"),
+        (
+            lambda fog: [remove(fog / "5"), write_set(fog / "5", 0, 4)],
+            "shards in .*fog/1, .*class folders in the others",
+        ),
+        (
+            lambda fog: write_shards(fog / "5", ALL, size=12),
+            "fog_1 has 8x8 pixels, that of fog_5 12x12",
+        ),
+        (
+            lambda fog: [
+                remove(fog / "1"),
+                write_shards(fog / "1", ALL, class_names=list("0132")),
+            ],
+            "another order than .*: label 2 is '3', not '2'",
+        ),
+    ],
+)
+def test_shards_of_other_images_are_refused_first(
+    tmp_path, use, run, change, message
+):
+    checkpoint, network = use(NUM_CLASSES)
+    for severity in range(1, 6):
+        write_shards(tmp_path / "c/fog" / str(severity), ALL)
+    change(tmp_path / "c/fog")
+    arguments = flags_of(tmp_path / "c", checkpoint, tmp_path / "out", ["fog"])
+    with pytest.raises(ValueError, match=message):
+        run(imagenet_c, **arguments)
+    assert network.num_seen == 0
+
+
+def test_shards_have_as_many_images_of_each_class(tmp_path, use, run):
+    checkpoint, network = use(NUM_CLASSES)
+    for severity in range(1, 6):
+        more = severity if severity == 3 else 0
+        write_shards(tmp_path / f"c/fog/{severity}", [*ALL, (more, more)])
+    arguments = flags_of(tmp_path / "c", checkpoint, tmp_path / "out", ["fog"])
+    with pytest.raises(ValueError, match="fog_3: not as many .* as in fog_1"):
+        run(imagenet_c, **arguments)
+    assert network.num_seen == 0
+
+
+def test_shards_have_the_classes_of_a_run(tmp_path, use, run, monkeypatch):
+    checkpoint, network = use(NUM_CLASSES)
+    names = ("dog", "cat", "owl", "emu")
+    monkeypatch.setattr(run_dir, "trained_class_names", lambda _: names)
+    for severity in range(1, 6):
+        write_shards(
+            tmp_path / f"c/fog/{severity}", ALL, class_names=sorted(names)
+        )
+    arguments = flags_of(tmp_path / "c", checkpoint, tmp_path / "out", ["fog"])
+    with pytest.raises(ValueError, match="label 0 is 'cat', not 'dog'"):
+        run(imagenet_c, **arguments)
+    assert network.num_seen == 0
 
 
 def test_places_of_tensorflow_datasets():
@@ -294,7 +370,8 @@ def remove(path):
         (lambda fog: (fog / "6").mkdir(), "has 6 severities, also 6"),
         (lambda fog: remove(fog / "2/1"), "has 3 class folders, without 1"),
         (lambda fog: (fog / "5/x").mkdir(), "has 5 class folders, also x"),
-        (lambda fog: remove(fog), "without 1, 2, 3, 4, 5"),
+        (lambda fog: fog.rename(fog.parent / "snow"), "without 1, 2, 3, 4, 5"),
+        (lambda fog: remove(fog), "no folder of this benchmark in it"),
     ],
 )
 def test_incomplete_folders_are_refused_first(

@@ -356,8 +356,10 @@ def test_perturbations_must_have_the_same_sequences(
         shutil.rmtree(folder / "b")
     elif damage == "also":
         images.write(folder / "d/000.png", 0)
+        images.write(folder / "d/001.png", 0)
     else:
         images.write(folder.parent / "n01443537/a/000.png", 0)
+        images.write(folder.parent / "n01443537/a/001.png", 0)
     with pytest.raises(ValueError, match="--label_data_dir=.*" + message):
         run(imagenet_p, **arguments_of(tmp_path, checkpoint, names))
     assert network.num_seen == 0
@@ -394,14 +396,77 @@ def test_folders_of_severities_are_not_taken_for_classes(tmp_path, use, run):
     assert network.num_seen == 0
 
 
-def test_shards_must_have_the_same_sequences(tmp_path, use, run):
-    checkpoint, _ = use(NUM_CLASSES)
+@pytest.mark.parametrize("names", ["ab", "abd"])
+def test_shards_must_have_the_same_sequences(tmp_path, use, run, names):
+    checkpoint, network = use(NUM_CLASSES)
     write_shards(tmp_path / "p/tilt")
-    write_shards(tmp_path / "p/scale", dict.fromkeys("ab", (0, 1)))
-    arguments = arguments_of(tmp_path, checkpoint, ["tilt", "scale"])
-    with pytest.raises(ValueError, match="tilt has 3 sequences, scale has 2"):
+    write_shards(tmp_path / "p/scale", dict.fromkeys(names, (0, 1)))
+    write_shards(tmp_path / "p/rotate")
+    arguments = arguments_of(tmp_path, checkpoint, ["tilt", "scale", "rotate"])
+    with pytest.raises(ValueError, match="/scale' has . sequences, without c"):
         run(imagenet_p, **arguments)
-    assert not (tmp_path / "out/imagenet_p.json").exists()
+    assert network.num_seen == 0
+
+
+@pytest.mark.parametrize(
+    "keys, message",
+    [
+        ("a/0 a/1 b/0 b/1 a/2 a/3", "'a': its frames do not follow each other"),
+        ("a/000 a/002 a/001", "'a': .* '002' stands before '001'"),
+        ("a/0 a/1 a/0 a/1", "'a': .* '1' stands before '0'"),
+        ("a/0 a/0", "'a': a frame is there twice"),
+        ("a/0 a/1 a/3", "'a': frames are missing between '1' and '3'"),
+        ("a/0 a/1 b/0", "'b': a sequence must have at least two frames"),
+        ("a/0 a", "must be <sequence>/<frame>. Received: 'a', record 1"),
+        ("/0 /1", "must be <sequence>/<frame>. Received: '/0', record 0"),
+    ],
+)
+def test_keys_must_tell_whole_sequences(tmp_path, use, run, keys, message):
+    checkpoint, network = use(NUM_CLASSES)
+    writer = records.ShardedWriter(
+        str(tmp_path / "p/tilt"), "validation", 1, kind="unlabeled", config={}
+    )
+    with writer.open_shard(0) as out:
+        for key in keys.split():
+            out.write(
+                records.unlabeled_example(images.grey_image(0), key), None
+            )
+    writer.finish()
+    with pytest.raises(ValueError, match="p/tilt: .*" + message):
+        run(imagenet_p, **arguments_of(tmp_path, checkpoint, ["tilt"]))
+    assert network.num_seen == 0
+
+
+def test_a_missing_frame_is_told_first(tmp_path, use, run):
+    checkpoint, network = use(NUM_CLASSES)
+    for folder, times in (("tilt", (10, 20, 50)), ("scale", (1, 2, 4, 5))):
+        for time in times:
+            images.write(tmp_path / f"p/{folder}/x/a/frame{time:02d}.png", 9)
+    message = "scale: .*x/a': frames are missing between 'frame02.png' and 'fr"
+    with pytest.raises(ValueError, match=message):
+        run(imagenet_p, **arguments_of(tmp_path, checkpoint, ["tilt", "scale"]))
+    assert network.num_seen == 0
+    # Numbers that are no counts, such as times, may leave any out.
+    run(imagenet_p, **arguments_of(tmp_path, checkpoint, ["tilt"]))
+
+
+def test_perturbations_of_two_sizes_are_refused_first(tmp_path, use, run):
+    checkpoint, network = use(NUM_CLASSES)
+    for name, size in (("tilt", 8), ("scale", 12)):
+        for number in range(2):
+            path = tmp_path / f"p/{name}/x/a/{number}.png"
+            images.write(path, 9, size=size)
+    message = "tilt has 8x8 pixels, that of scale 12x12"
+    with pytest.raises(ValueError, match=message):
+        run(imagenet_p, **arguments_of(tmp_path, checkpoint, ["tilt", "scale"]))
+    assert network.num_seen == 0
+
+
+def test_tfds_is_refused(tmp_path, use, run):
+    checkpoint, _ = use(NUM_CLASSES)
+    arguments = arguments_of(tmp_path, checkpoint, ["tilt"])
+    with pytest.raises(ValueError, match="from folders and shards alone"):
+        run(imagenet_p, **{**arguments, "label_data_dir": "tfds:imagenet_p"})
 
 
 def test_shards_must_have_all_classes(tmp_path, use, run):
@@ -435,7 +500,7 @@ def test_frames_without_leading_zeros_are_refused_first(tmp_path, use, run):
     checkpoint, network = use(NUM_CLASSES)
     for number in range(12):
         images.write(tmp_path / f"p/tilt/x/a/{number}.png", 9)
-    message = "tilt/x/a: .*'10.png' stands before '2.png'.*padded with zeros"
+    message = "tilt: sequence 'x/a': .*'10.png' .* '2.png'.*padded with zeros"
     with pytest.raises(ValueError, match=message):
         run(imagenet_p, **arguments_of(tmp_path, checkpoint, ["tilt"]))
     assert network.num_seen == 0
@@ -573,12 +638,6 @@ def test_a_video_cut_short_is_refused(tmp_path):
             frames._decode_video(path.encode())
 
 
-def test_frames_that_are_apart_are_refused():
-    rows = [("a", np.arange(5)), ("b", np.arange(5)), ("a", np.arange(5))]
-    with pytest.raises(ValueError, match="'a': its frames do not follow"):
-        list(frames.group(rows))
-
-
 def test_videos_without_opencv_say_what_to_install(tmp_path, monkeypatch):
     import sys
 
@@ -588,12 +647,22 @@ def test_videos_without_opencv_say_what_to_install(tmp_path, monkeypatch):
         frames.open_sequences(str(tmp_path), "validation")
 
 
-def test_an_archives_folder_may_stand_between(tmp_path):
+def test_an_archives_folder_may_stand_between(tmp_path, caplog):
     (tmp_path / "noise/shot_noise").mkdir(parents=True)
-    groups = {"noise": ("shot_noise",)}
+    groups = {"noise": ("shot_noise",), "weather": ("fog",)}
     assert layout.folder_of(str(tmp_path), "shot_noise", groups) == str(
         tmp_path / "noise/shot_noise"
     )
     assert layout.folder_of(str(tmp_path), "fog", groups) == str(
         tmp_path / "fog"
     )
+    (tmp_path / "noise/old_noise").mkdir()
+    (tmp_path / "other").mkdir()
+    layout.check_root(str(tmp_path), groups)
+    assert "not of this benchmark: noise/old_noise, other." in caplog.text
+    (tmp_path / "shot_noise").mkdir()
+    with pytest.raises(ValueError, match="'noise' and beside it: shot_noise"):
+        layout.check_root(str(tmp_path), groups)
+    with pytest.raises(ValueError, match="no folder .*, such as 'fog', but: 1"):
+        (tmp_path / "fog/1").mkdir(parents=True)
+        layout.check_root(str(tmp_path / "fog"), groups)

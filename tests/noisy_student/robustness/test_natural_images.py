@@ -7,7 +7,8 @@ import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from data_prep import class_names, records
+from data_prep import class_names, image_folder, records
+from noisy_student import run_dir
 from noisy_student.robustness import (
     imagenet_a,
     imagenet_r,
@@ -126,10 +127,16 @@ def arguments_of(tmp_path, checkpoint):
     }
 
 
+def rows_of(kind):
+    """(grey, label) of each class: white, but for those below 200."""
+    return [
+        (label if label < 200 else 255, label)
+        for label in natural_images.subset(kind)
+    ]
+
+
 def write_subset(root, kind):
-    """An image of each class: white, but for those with a grey below 250."""
-    for label in natural_images.subset(kind):
-        grey = label if label < 200 else 255
+    for grey, label in rows_of(kind):
         images.write(root / SYNSETS[label] / "image.png", grey)
 
 
@@ -167,6 +174,10 @@ def test_both_ways_on_the_released_folder(
         (
             lambda root: (root / "n01440764").mkdir(),
             "201 class folders, 200 wanted; 1 are none .*: n01440764",
+        ),
+        (
+            lambda root: (root / "n01498041/image.png").unlink(),
+            "199 classes, 200 wanted; 1 are missing: n01498041",
         ),
     ],
 )
@@ -263,9 +274,9 @@ def test_class_folders_may_be_links(tmp_path):
     assert answers.tolist() == [[3]]
 
 
-def write_shards(folder, split, rows):
+def write_shards(folder, split, rows, **classes):
     writer = records.ShardedWriter(
-        str(folder), split, 1, kind="labeled", config={}
+        str(folder), split, 1, kind="labeled", config={}, **classes
     )
     with writer.open_shard(0) as shard:
         for number, (grey, label) in enumerate(rows):
@@ -276,35 +287,109 @@ def write_shards(folder, split, rows):
 
 
 def test_shards_of_imagenets_labels(tmp_path, use_imagenet, run):
-    # 6 and 11 are of the subset; white is taken for 988 among it.
-    rows = [(6, 6), (11, 11), (6, 11), (255, 988)]
-    write_shards(tmp_path / "set", "test", rows)
+    rows = rows_of("imagenet_a")
+    write_shards(tmp_path / "set", "test", [*rows, (6, 11)])
     run(imagenet_a, **arguments_of(tmp_path, use_imagenet))
     report = json.loads((tmp_path / "out/imagenet_a.json").read_text())
-    assert report["figures"]["top_1"] == pytest.approx(3 / 4)
-    assert report["figures"]["top_1_1000_way"] == pytest.approx(2 / 4)
+    # White is taken for 988 among the subset.
+    seen = sum(label < 200 for _, label in rows)
+    assert report["figures"]["top_1"] == pytest.approx((seen + 1) / 201)
+    assert report["figures"]["top_1_1000_way"] == pytest.approx(seen / 201)
 
 
-def test_labels_beyond_the_subset_are_refused(tmp_path, use_imagenet, run):
-    write_shards(tmp_path / "set", "test", [(6, 6), (5, 5)])
-    message = "1 of 2 images .* record 1 .label 5, none of the 200 classes of"
-    with pytest.raises(ValueError, match=message):
-        run(imagenet_a, **arguments_of(tmp_path, use_imagenet))
-
-
-def test_the_first_label_beyond_the_subset_ends_the_run(tmp_path, use, run):
+@pytest.mark.parametrize(
+    "rows, message",
+    [
+        (
+            lambda rows: [*rows, (5, 5)],
+            "201 classes, 200 wanted; 1 are none of its classes: n01496331",
+        ),
+        (
+            lambda rows: [*rows, (5, 1003)],
+            "1 are none of its classes: label 1003",
+        ),
+        (
+            lambda rows: rows[2:],
+            "198 classes, 200 wanted; 2 are missing: n01498041, n01531178",
+        ),
+    ],
+)
+def test_shards_of_other_classes_are_refused_first(
+    tmp_path, use, run, rows, message
+):
     checkpoint, network = use(1000)
-    write_shards(tmp_path / "set", "test", [(6, 6), (5, 5)] + 8 * [(6, 6)])
-    with pytest.raises(ValueError, match="label 5, none of the 200 classes"):
-        arguments = arguments_of(tmp_path, checkpoint)
-        run(imagenet_a, **{**arguments, "eval_batch_size": 2})
+    write_shards(tmp_path / "set", "test", rows(rows_of("imagenet_a")))
+    with pytest.raises(ValueError, match=message):
+        run(imagenet_a, **arguments_of(tmp_path, checkpoint))
     assert network.num_seen == 0
+
+
+@pytest.mark.parametrize(
+    "names, message",
+    [
+        (SYNSETS[:200], "those of 200 classes, not of ImageNet's 1000"),
+        (SYNSETS[::-1], "another order .*: label 0 is 'n15075141', not 'n014"),
+        (sorted(map(str, range(1000))), "label 2 is '10', not '2'"),
+        ([f"class {n}" for n in range(1000)], "other classes .*: class 0, "),
+    ],
+)
+def test_stored_class_names_must_be_imagenets(
+    tmp_path, use, run, names, message
+):
+    checkpoint, network = use(1000)
+    write_shards(
+        tmp_path / "set",
+        "test",
+        rows_of("imagenet_a"),
+        num_classes=len(names),
+        class_names=names,
+    )
+    with pytest.raises(ValueError, match=message):
+        run(imagenet_a, **arguments_of(tmp_path, checkpoint))
+    assert network.num_seen == 0
+
+
+def test_a_network_of_other_classes_is_refused(tmp_path, use, run, monkeypatch):
+    checkpoint, _ = use(1000)
+    write_subset(tmp_path / "set", "imagenet_a")
+    for names, is_right in (
+        (SYNSETS, True),
+        (list(map(str, range(1000))), True),
+        (SYNSETS[::-1], False),
+        ([f"class {n}" for n in range(1000)], False),
+    ):
+        monkeypatch.setattr(
+            run_dir, "trained_class_names", lambda _, names=names: tuple(names)
+        )
+        if is_right:
+            run(imagenet_a, **arguments_of(tmp_path, checkpoint))
+            continue
+        with pytest.raises(ValueError, match="was trained on others, or in"):
+            run(imagenet_a, **arguments_of(tmp_path, checkpoint))
+
+
+def test_shards_of_numbered_folders_have_their_labels(
+    tmp_path, use_imagenet, run
+):
+    for label in range(1000):
+        grey = label if label < 200 else 255
+        images.write(tmp_path / "folders" / str(label) / "image.png", grey)
+    run(
+        image_folder,
+        input_dir=tmp_path / "folders",
+        split="test",
+        output_dir=tmp_path / "set",
+        num_shards=1,
+    )
+    run(imagenet_v2, **arguments_of(tmp_path, use_imagenet))
+    report = json.loads((tmp_path / "out/imagenet_v2.json").read_text())
+    assert report["figures"]["top_1"] == pytest.approx(0.2)
 
 
 def test_a_report_of_another_network_is_not_replaced(
     tmp_path, use_imagenet, run
 ):
-    write_shards(tmp_path / "set", "test", [(6, 6)])
+    write_shards(tmp_path / "set", "test", rows_of("imagenet_a"))
     arguments = arguments_of(tmp_path, use_imagenet)
     run(imagenet_a, **arguments)
     path = tmp_path / "out/imagenet_a.json"
@@ -338,7 +423,7 @@ def test_a_background_class_is_explained(tmp_path, run, use):
 
 
 class TinyNatural(tfds.core.GeneratorBasedBuilder):
-    """Two images with labels of ImageNet, as `imagenet_a` has them."""
+    """An image of each class of ImageNet-A, labels as in `imagenet_a`."""
 
     VERSION = tfds.core.Version("1.0.0")
     code_path = None
@@ -358,8 +443,8 @@ class TinyNatural(tfds.core.GeneratorBasedBuilder):
         return {"test": self._generate_examples()}
 
     def _generate_examples(self):
-        for grey, synset in ((6, "n01498041"), (255, "n12267677")):
-            image = np.full((8, 8, 3), grey, np.uint8)
+        for grey, label in rows_of("imagenet_a"):
+            image, synset = np.full((8, 8, 3), grey, np.uint8), SYNSETS[label]
             yield synset, {"image": image, "label": synset, "file_name": synset}
 
 
@@ -373,6 +458,7 @@ def test_a_prepared_tfds_set(tmp_path, use_imagenet, run):
             },
         )
     report = json.loads((tmp_path / "out/imagenet_a.json").read_text())
-    assert report["figures"]["num_images"] == 2
-    assert report["figures"]["top_1"] == 1
-    assert report["figures"]["top_1_1000_way"] == 0.5
+    seen = sum(label < 200 for _, label in rows_of("imagenet_a"))
+    assert report["figures"]["num_images"] == 200
+    assert report["figures"]["top_1"] == pytest.approx((seen + 1) / 200)
+    assert report["figures"]["top_1_1000_way"] == pytest.approx(seen / 200)
