@@ -33,7 +33,7 @@ from data_prep import (
     tfds_dataset,
 )
 from efficientnet.messages import first_names
-from noisy_student import image_places
+from noisy_student import image_places, label_order
 
 CLASSES_FILE = image_folder.CLASSES_FILE
 
@@ -140,7 +140,7 @@ def open_source(
     list, paths are relative to the list's folder, and a label is a number
     from 0 or, with 1000 classes, a synset id. Shards and tfds data sets hold
     labels; if they tell the names of the classes, those must be in the order
-    of `class_names`, else in that of the numbers or of ImageNet's synset ids.
+    of `class_names`, or of ImageNet's synset ids, if they are those.
 
     Args:
         value: The value of `--label_data_dir`.
@@ -164,18 +164,20 @@ def open_source(
         )
     if image_places.is_tfds(value):
         source = _open_tfds(origin, image_places.tfds_name(value), split)
-        return _in_order(source, class_names)
-    if is_shards(value):
-        return _in_order(_open_shards(origin, value, split), class_names)
-    if files.is_dir(value):
+    elif is_shards(value):
+        source = _open_shards(origin, value, split)
+    elif files.is_dir(value):
         return _open_folder(origin, value, num_classes, class_names)
-    if files.exists(value):
+    elif files.exists(value):
         return _open_list(origin, value, num_classes)
-    raise FileNotFoundError(
-        f"{origin}: no such file or directory; wanted a directory of shards "
-        f"{split}-?????-of-?????, a folder of class folders, a list of "
-        "images, or tfds:NAME."
-    )
+    else:
+        raise FileNotFoundError(
+            f"{origin}: no such file or directory; wanted a directory of "
+            f"shards {split}-?????-of-?????, a folder of class folders, a list "
+            "of images, or tfds:NAME."
+        )
+    label_order.check(source.origin, source.class_names, class_names)
+    return source
 
 
 def is_shards(value):
@@ -212,39 +214,6 @@ def _open_shards(origin, directory, split):
     )
 
 
-def _in_order(source, names):
-    """Returns images whose labels are stored, their classes in order.
-
-    Args:
-        source: `LabeledImages`.
-        names: Names of the classes in the order that is wanted; None takes
-            that of the numbers, or of ImageNet's synset ids, if they are those.
-
-    Raises:
-        ValueError: If they are in another order.
-    """
-    found = source.class_names
-    if found is None:
-        return source
-    orders = (
-        [names]
-        if names is not None
-        else [
-            class_names.numbers(len(found)),
-            tuple(class_names.imagenet_labels()),
-        ]
-    )
-    for wanted in orders:
-        if set(found) == set(wanted) and tuple(found) != tuple(wanted):
-            label = next(i for i, n in enumerate(wanted) if n != found[i])
-            raise ValueError(
-                f"{source.origin}: the classes are in another order than the "
-                f"network's: label {label} is {found[label]!r}, not "
-                f"{wanted[label]!r}. Write them anew in its order."
-            )
-    return source
-
-
 def parse_record(serialized):
     """Parses a labeled record: `image_bytes`, `label` (int64, 0-based)."""
     record = records.parse_labeled(serialized)
@@ -273,7 +242,9 @@ def _open_folder(origin, directory, num_classes, names):
             f"{origin}: neither shards (*-?????-of-?????) nor, in a local "
             "directory, class folders with images in them."
         )
-    names = _label_order(origin, directory, folders, num_classes, names)
+    names = label_order.of_folders(
+        origin, directory, folders, num_classes, names
+    )
     try:
         found = image_folder.find_sources(directory, names)
     except FileNotFoundError as error:
@@ -301,37 +272,6 @@ def _log_ignored(origin, sources):
         count = sum(s.dropped == f"dropped:{reason}" for s in sources)
         if count:
             logging.info("%s: ignored %d files, %s.", origin, count, reason)
-
-
-def _label_order(origin, directory, folders, num_classes, names):
-    """Returns the names of the class folders in label order, a tuple."""
-    listed = os.path.join(directory, CLASSES_FILE)
-    if names is not None:
-        where = "the class names given"
-    elif files.exists(listed):
-        names, where = class_names.read_class_names(listed), listed
-    elif set(folders) == set(class_names.numbers(num_classes)):
-        return class_names.numbers(num_classes)
-    elif num_classes == class_names.NUM_IMAGENET_CLASSES:
-        # Any other thousand folders could be sorted as anything.
-        names, where = class_names.imagenet_labels(), "ImageNet's 1000 classes"
-    else:
-        names, where = folders, "its class folders"
-    if len(set(names)) < len(names):
-        raise ValueError(f"{origin}: {where} name a class twice.")
-    if unknown := [name for name in folders if name not in set(names)]:
-        raise ValueError(
-            f"{origin}: {len(unknown)} of {len(folders)} class folders are "
-            f"not among {where}: {first_names(unknown)}. The order of the "
-            f"labels may be given in {listed!r}, a JSON list of the folders."
-        )
-    if len(names) != num_classes:
-        raise ValueError(
-            f"{origin}: the model has {num_classes} classes, {where} hold "
-            f"{len(names)}: {first_names(names)}. If some have no image, list "
-            f"all of them, in the order of the labels, in {listed!r}."
-        )
-    return tuple(names)
 
 
 def _open_list(origin, path, num_classes):

@@ -339,40 +339,68 @@ def test_an_image_gets_the_variables_it_needs(image, variables):
     assert command.startswith(f"--command=nohup env {variables}")
 
 
-# Prints what it is asked to do; a description says $STATE.
+# Prints what it is asked to do; a description says $STATE, or fails with
+# $ERROR, and a list of logs says $LOG.
 _FAKE_GCLOUD = """#!/bin/bash
 if [[ $4 == describe ]]; then
-  [[ $STATE ]] && echo "$STATE"
+  echo "$STATE"
+  [[ -z $ERROR ]] || { echo "$ERROR" >&2; exit 1; }
+elif [[ ${*: -1} == *"ls noisy_student.log"* ]]; then
+  echo "$LOG"
 else
   echo "$4 ${*: -1}"
 fi
 """
-_ANEW = ["create --spot", "scp --worker=all", "ssh --command=python3 -m pip"]
+_START = [
+    "scp --worker=all",
+    "ssh --command=python3 -m pip",
+    "ssh --command=nohup env",
+]
+_ANEW = ["create --spot", *_START]
 
 
-@pytest.mark.parametrize(
-    ("state", "expected"),
-    [
-        ("READY", ["it is READY: nothing to do."]),
-        ("CREATING", ["it is CREATING: nothing to do."]),
-        ("PREEMPTED", ["delete --quiet", *_ANEW, "ssh --command=nohup env"]),
-        ("", [*_ANEW, "ssh --command=nohup env"]),
-    ],
-)
-def test_a_tpu_vm_is_made_anew_only_where_it_was_taken_away(
-    tmp_path, state, expected
-):
+def call_resume(tmp_path, **environment):
+    """Calls the script with a gcloud that says what the environment says."""
     for name, text in (("gcloud", _FAKE_GCLOUD), ("git", "#!/bin/bash\n")):
         fake_python(tmp_path, name, "", 0)
         (tmp_path / name).write_text(text)
     (call,) = CALLS["tpu_vm/resume.sh"]
-    result = call_script(
-        "tpu_vm/resume.sh", call, PATH=f"{tmp_path}:/usr/bin:/bin", STATE=state
+    return call_script(
+        "tpu_vm/resume.sh",
+        call,
+        PATH=f"{tmp_path}:/usr/bin:/bin",
+        **environment,
     )
+
+
+@pytest.mark.parametrize(
+    ("answers", "expected"),
+    [
+        (
+            {"STATE": "READY", "LOG": "noisy_student.log"},
+            ["it is READY: nothing to do."],
+        ),
+        # The call before failed between making it and starting the module.
+        ({"STATE": "READY", "LOG": "none"}, _START),
+        ({"STATE": "CREATING"}, ["it is CREATING: nothing to do."]),
+        ({"STATE": "PREEMPTED"}, ["delete --quiet", *_ANEW]),
+        ({"ERROR": "NOT_FOUND: nodes/it was not found"}, _ANEW),
+    ],
+)
+def test_a_tpu_vm_is_made_anew_only_where_it_was_taken_away(
+    tmp_path, answers, expected
+):
+    result = call_resume(tmp_path, **answers)
     assert result.returncode == 0, result.stderr
     lines = result.stdout.splitlines()
     assert len(lines) == len(expected)
     assert all(map(str.startswith, lines, expected)), lines
+
+
+def test_a_tpu_vm_that_cannot_be_asked_for_is_not_made(tmp_path):
+    result = call_resume(tmp_path, ERROR="PERMISSION_DENIED: you may not")
+    assert (result.returncode, result.stdout) == (1, "")
+    assert "PERMISSION_DENIED: you may not" in result.stderr
 
 
 _CONTENT = b"weights"

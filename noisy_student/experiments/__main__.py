@@ -10,7 +10,6 @@ started again, the command goes on. The test images are looked at by
 """
 
 import os
-import shlex
 import signal
 import sys
 from concurrent import futures
@@ -105,6 +104,9 @@ def _run(flag_values, results_dir):
     stop_at_signals()
     jobs = flag_values["jobs"].value or cores.count()
     with runner.locked(flag_values.work_dir) as lock:
+        files.write_settings(
+            flag_values.work_dir, _settings(flag_values.data_dir)
+        )
         _run_all(
             runner.Runner(
                 planner,
@@ -134,8 +136,8 @@ def _check_report_path(path):
 
 
 def _data_dir(flag_values):
-    data_dir = flag_values.data_dir
-    if not (data_dir and flag_values.work_dir):
+    data_dir, work_dir = flag_values.data_dir, flag_values.work_dir
+    if not (data_dir and work_dir):
         raise ValueError("--data_dir and --work_dir are needed.")
     if not image_places.is_tfds(data_dir):
         for split in ("train", stages.TEST):
@@ -143,7 +145,14 @@ def _data_dir(flag_values):
                 raise FileNotFoundError(
                     f"--data_dir={data_dir}: no folder {split!r} in it."
                 )
+    # Commands that are kept leave it out, so as to be those of any machine.
+    files.check_settings(work_dir, _settings(data_dir))
     return data_dir
+
+
+def _settings(data_dir):
+    """Returns what all in a work directory depends on, a dict."""
+    return {"data_dir": image_places.absolute(data_dir)}
 
 
 def _check_plan(plan, chosen):
@@ -218,24 +227,9 @@ def _run_all(work, chosen, *, evaluate_test, jobs):
 def _report(flag_values, results_dir):
     found = runner.read_results(results_dir)
     content = results.summary(found, results.choose_split(found))
-    command = _command(flag_values)
-    sys.stdout.write(results.page(content, command))
+    sys.stdout.write(results.page(content))
     if flag_values.report_path is not None:
-        results.write(content, flag_values.report_path, command)
-
-
-def _command(flag_values):
-    """Returns the command as typed, without the directories of a machine."""
-    words = [
-        f"--{name}={','.join(flag_values[name].value)}"
-        if name == "arms"
-        else f"--{name}"
-        for name in ("arms", "evaluate_test", "smoke")
-        if flag_values[name].value
-    ]
-    return " ".join(
-        ["python -m noisy_student.experiments", *map(shlex.quote, words)]
-    )
+        results.write(content, flag_values.report_path)
 
 
 if __name__ == "__main__":

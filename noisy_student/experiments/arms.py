@@ -25,7 +25,7 @@ def _at_larger_size(size):
     larger = {"input_image_size": size}
     untuned = f"at_{size}"
 
-    def tuned(name, variant, statement):
+    def tuned(name, variant, statement, *more):
         return Arm(
             name=name,
             about=f"tuned at {size}x{size}: {variant}",
@@ -41,6 +41,7 @@ def _at_larger_size(size):
                     HIGHER,
                     untuned,
                 ),
+                *more,
             ),
         )
 
@@ -55,7 +56,17 @@ def _at_larger_size(size):
             num_seeds=5,
         ),
         tuned(f"classifier_at_{size}", "classifier", "Tuning the classifier"),
-        tuned(f"fixres_at_{size}", "full", "FixRes"),
+        tuned(
+            f"fixres_at_{size}",
+            "full",
+            "FixRes",
+            Finding(
+                f"FixRes at {size} pixels beats the network at its own 32.",
+                "Section 3.1, FixRes",
+                HIGHER,
+                "noisy_student",
+            ),
+        ),
     )
 
 

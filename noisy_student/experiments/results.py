@@ -10,10 +10,12 @@ from noisy_student.experiments import arms, findings, stages
 from noisy_student.experiments.arm import HIGHER
 
 CHART = "findings"
+_MODULE = "noisy_student.experiments"
+_EVALUATED = ", and the same with `--evaluate_test` evaluated"
 _HEAD = """\
 # Results of the small-scale reproduction
 
-Written by `{command}` from the results of single runs.
+What `{command}` trained{evaluated}, as the results of single runs say it.
 
 Accuracy is that on {split_text}, in %. Seeds choose the labeled images and all
 random draws; differences are between arms of the same seed, in points, and
@@ -87,15 +89,20 @@ def _arm_summary(arm, results, split):
     }
 
 
-def page(content, command):
+def page(content):
     """Returns the page as Markdown.
 
     Args:
         content: What `summary` returns.
-        command: The command that made the results, for the reader.
     """
+    trained = [arm["name"] for arm in content["arms"] if arm["accuracies"]]
+    is_tested = content["split"] == stages.TEST
     parts = [
-        _HEAD.format(command=command, split_text=_SPLIT_TEXT[content["split"]]),
+        _HEAD.format(
+            command=f"python -m {_MODULE} --arms={','.join(trained)}",
+            evaluated=_EVALUATED if is_tested else "",
+            split_text=_SPLIT_TEXT[content["split"]],
+        ),
         "\n## Findings\n\n",
         text_table.markdown(
             (
@@ -145,16 +152,15 @@ def _arm_row(arm):
     )
 
 
-def write(content, path, command):
+def write(content, path):
     """Writes the page, beside it its figures as JSON, and the chart.
 
     Args:
         content: What `summary` returns.
         path: Of the page, which ends in `.md`; the JSON is called alike. The
             chart goes to `images/` beside it.
-        command: As for `page`.
     """
-    files.write_bytes(path, page(content, command).encode())
+    files.write_bytes(path, page(content).encode())
     files.write_json(os.path.splitext(path)[0] + ".json", content)
     judged = [f for f in content["findings"] if f["interval"]]
     if judged:

@@ -20,7 +20,7 @@ DIR/test. Started again, it continues.
   --beam           Removes, labels and filters on Apache Beam instead; the
                    shards are the same, byte for byte.
   --smoke          A few steps only, in the Python environment at hand, to see
-                   that everything runs.
+                   that everything runs (default DIR: runs/cifar10_smoke).
   --dry_run        Prints the commands and runs nothing.
 TEXT
 }
@@ -31,7 +31,11 @@ need image_dir
 $dry_run || [[ -d $image_dir/train && -d $image_dir/test ]] ||
   fail "--image_dir must have the folders train and test. Received: '$image_dir'."
 absolute image_dir
-work_dir=${work_dir:-$checkout/runs/cifar10}
+name=cifar10
+if $smoke; then
+  name=cifar10_smoke
+fi
+work_dir=${work_dir:-$checkout/runs/$name}
 absolute work_dir
 
 teacher=(--preset=cifar10/teacher)

@@ -22,7 +22,7 @@ kept digits anew, as the next round would need. Started again, it continues.
   --online        Lets the teacher label inside the student's steps instead, and
                   filters nothing (run_svhn.sh of the original).
   --smoke         A few steps only, in the Python environment at hand, to see
-                  that everything runs.
+                  that everything runs (default DIR: runs/svhn_smoke).
   --dry_run       Prints the commands and runs nothing.
 TEXT
 }
@@ -30,7 +30,11 @@ TEXT
 raw_dir="" work_dir="" teacher="" online=false smoke=false
 parse_arguments "raw_dir work_dir teacher" "online smoke" "$@"
 need raw_dir
-work_dir=${work_dir:-$checkout/runs/svhn}
+name=svhn
+if $smoke; then
+  name=svhn_smoke
+fi
+work_dir=${work_dir:-$checkout/runs/$name}
 absolute raw_dir work_dir teacher
 
 data=(--num_shards=128)

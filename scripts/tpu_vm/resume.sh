@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Goes on after a TPU VM was taken away: makes it anew, installs and runs the
 # module again, which continues from its last checkpoint. Where it is still
-# there, it only says so. Call it every few minutes, from a machine that stays.
+# there and the module was started, it only says so. Call it every few minutes,
+# from a machine that stays.
 set -euo pipefail
 
 # shellcheck source=scripts/tpu_vm/gcloud.sh
@@ -27,7 +28,20 @@ parse_arguments "$place $machine worker --" "spot" "$@"
 need name zone accelerator_type version
 ((${#flags[@]})) || fail "Which module? It follows --; see $0 --help."
 
-state=$(tpu_vm describe --format="value(state)") || state=ABSENT
+errors=$(mktemp)
+trap 'rm -f "$errors"' EXIT
+state=$(tpu_vm describe --format="value(state)" 2>"$errors") || state=ABSENT
+if [[ $state == ABSENT ]] && ! grep -q NOT_FOUND "$errors"; then
+  fail "$(<"$errors")"
+fi
+# A call before may have made it and got no further.
+if [[ $state == READY ]]; then
+  log=$(tpu_vm ssh --worker="${worker/all/0}" \
+    --command="ls noisy_student.log || echo none")
+  if [[ $log == none ]]; then
+    state=UNUSED
+  fi
+fi
 if $dry_run; then
   printf '%s\n' "$state"
   printf '# If that prints PREEMPTED, TERMINATED or STOPPED:\n'
@@ -35,7 +49,7 @@ if $dry_run; then
 fi
 case $state in
   PREEMPTED | TERMINATED | STOPPED) tpu_vm delete --quiet ;;
-  ABSENT) ;;
+  ABSENT | UNUSED) ;;
   *)
     printf '%s is %s: nothing to do.\n' "$name" "$state"
     exit
@@ -47,7 +61,9 @@ options=(--accelerator_type="$accelerator_type" --version="$version")
 if $spot; then
   options+=(--spot)
 fi
-"$scripts/create.sh" "${which[@]}" "${options[@]}"
+if [[ $state != UNUSED ]]; then
+  "$scripts/create.sh" "${which[@]}" "${options[@]}"
+fi
 "$scripts/setup.sh" "${which[@]}"
 "$scripts/run.sh" "${which[@]}" --version="$version" --worker="$worker" -- \
   "${flags[@]}"

@@ -1,6 +1,7 @@
 """Tests of the command `python -m noisy_student.experiments`."""
 
 import json
+import shutil
 
 import pytest
 from absl import flags
@@ -68,6 +69,15 @@ def test_the_last_step_can_be_planned_too(data_dir, tmp_path, capsys):
     assert text.count("--mode=eval") == 5
     assert "--mode=train_and_eval" not in text
     assert text.endswith("6 stages, 0 steps of training, 0 images seen.\n")
+
+
+def test_a_work_directory_is_of_one_data_set(data_dir, tmp_path):
+    arguments = (f"--work_dir={tmp_path}/work", "--evaluate_test")
+    for spelled in (data_dir, f"{data_dir}/../data"):
+        run(f"--data_dir={spelled}", *arguments)
+    other = shutil.copytree(data_dir, tmp_path / "other")
+    with pytest.raises(ValueError, match="`data_dir`: .*/data' before, .*/oth"):
+        run(f"--data_dir={other}", *arguments)
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,9 @@ def row(page, start):
 
 
 def test_the_page_has_a_row_for_every_finding_and_arm():
-    page = results.page(results.summary(FOUND, "dev"), "the command")
-    assert "Written by `the command`" in page
+    page = results.page(results.summary(FOUND, "dev"))
+    command = "noisy_student.experiments --arms=teacher,noisy_student"
+    assert f"What `python -m {command}` trained, as" in page
     assert "`dev`" in page and "test images" not in page
     assert row(page, "A noisy student beats") == [
         "A noisy student beats its supervised teacher.",
@@ -44,20 +45,21 @@ def test_figures_of_test_images_are_shown_where_there_are_any():
     assert results.choose_split(FOUND) == "dev"
     tested = test_findings.results("test", teacher=[0.5])
     assert results.choose_split(tested) == "test"
-    page = results.page(results.summary(tested, "test"), "it")
+    page = results.page(results.summary(tested, "test"))
     assert "the test images, evaluated once" in page
+    assert "--arms=teacher` trained, and the same with `--eval" in page
 
 
 def test_page_json_and_chart_are_written(tmp_path):
     content = results.summary(FOUND, "dev")
-    results.write(content, str(tmp_path / "results.md"), "it")
+    results.write(content, str(tmp_path / "results.md"))
     assert json.loads((tmp_path / "results.json").read_text()) == content
-    assert (tmp_path / "results.md").read_text() == results.page(content, "it")
+    assert (tmp_path / "results.md").read_text() == results.page(content)
     chart = tmp_path / "images" / "findings.png"
     assert chart.read_bytes().startswith(b"\x89PNG")
 
 
 def test_nothing_to_compare_gives_no_chart(tmp_path):
     content = results.summary(test_findings.results(teacher=[0.5]), "dev")
-    results.write(content, str(tmp_path / "results.md"), "it")
+    results.write(content, str(tmp_path / "results.md"))
     assert not (tmp_path / "images").exists()

@@ -303,13 +303,6 @@ ALL = [(label, label) for label in range(NUM_CLASSES)]
             lambda fog: write_shards(fog / "5", ALL, size=12),
             "fog_1 has 8x8 pixels, that of fog_5 12x12",
         ),
-        (
-            lambda fog: [
-                remove(fog / "1"),
-                write_shards(fog / "1", ALL, class_names=list("0132")),
-            ],
-            "another order than .*: label 2 is '3', not '2'",
-        ),
     ],
 )
 def test_shards_of_other_images_are_refused_first(
