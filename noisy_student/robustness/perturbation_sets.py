@@ -221,7 +221,9 @@ def _compare(place, found, wanted, labels):
     )
     if folders & set(labels):
         wanted_folders = set(labels)
-    elif deeper := {n for n in found if n.split("/")[-1] in labels}:
+    elif deeper := {
+        n for n in found if "/" in n and n.split("/")[-1] in labels
+    }:
         return (
             f"{place!r} has class folders where sequences should be, as "
             f"ImageNet-C has: {first_names(sorted(deeper))}"

@@ -396,6 +396,18 @@ def test_folders_of_severities_are_not_taken_for_classes(tmp_path, use, run):
     assert network.num_seen == 0
 
 
+def test_sequences_beside_each_other_may_be_called_as_classes(
+    tmp_path, use, run, monkeypatch
+):
+    checkpoint, _ = use(NUM_CLASSES)
+    names = tuple(map(str, range(NUM_CLASSES)))
+    monkeypatch.setattr(run_dir, "trained_class_names", lambda _: names)
+    for number in range(2):
+        images.write(tmp_path / f"p/snow/1/{number}.png", 9)
+    run(imagenet_p, **arguments_of(tmp_path, checkpoint, ["snow"]))
+    assert read_report(tmp_path)["perturbations"]["snow"]["num_sequences"] == 1
+
+
 @pytest.mark.parametrize("names", ["ab", "abd"])
 def test_shards_must_have_the_same_sequences(tmp_path, use, run, names):
     checkpoint, network = use(NUM_CLASSES)
