@@ -68,6 +68,7 @@ def whole_chain(images, work, python, options=""):
     assert "Step 4: eval top-1" in printed
 
 
+@pytest.mark.long
 def test_the_quickstart(python, tmp_path):
     printed = run(f"quickstart.sh --smoke --work_dir='{tmp_path}'", python)
     assert "report.html" in printed
@@ -133,6 +134,7 @@ def write_svhn(folder):
         )
 
 
+@pytest.mark.long
 def test_the_chain_of_svhn(python, tmp_path):
     write_svhn(tmp_path / "raw")
     chain = (
