@@ -91,7 +91,7 @@ def measure_all(kind, config, network, perturbations, measure):
             of all classes of the network, whose names tell. It is said before
             anything is computed.
     """
-    from noisy_student.robustness import frames, parts, sequence_answers, views
+    from noisy_student.robustness import frames, parts, sequence_answers
 
     places = {
         name: layout.folder_of(config.label_data_dir, name, _GROUPS)
@@ -102,14 +102,9 @@ def measure_all(kind, config, network, perturbations, measure):
     def open_sequences(name):
         return frames.open_sequences(places[name], config.eval_split)
 
-    names, fingerprints = _look_at_files(perturbations, open_sequences)
+    names, fingerprints, sizes = _look_at_files(perturbations, open_sequences)
     _check_complete(config.label_data_dir, places, names, labels)
-    stored_size = parts.one_size(
-        {
-            name: views.stored_size(open_sequences(name).frames())
-            for name in perturbations
-        }
-    )
+    stored_size = parts.one_size(sizes)
     folder = parts.PartFolder(kind, config, network, stored_size)
     measured, answers_of = {}, None
     for number, name in enumerate(perturbations, start=1):
@@ -149,7 +144,7 @@ def _log(place, figures):
 
 
 def _look_at_files(perturbations, open_sequences):
-    """Returns what tells perturbations' sequences; reads no frame.
+    """Looks at the files of perturbations; reads one frame of each.
 
     Args:
         perturbations: Their names.
@@ -157,9 +152,12 @@ def _look_at_files(perturbations, open_sequences):
 
     Returns:
         ({perturbation: frozenset of the names of its sequences},
-        {perturbation: fingerprint}).
+        {perturbation: fingerprint}, {perturbation: [height, width] of the
+        first stored frame}).
     """
-    names, fingerprints, known = {}, {}, {}
+    from noisy_student.robustness import views
+
+    names, fingerprints, sizes, known = {}, {}, {}, {}
     for name in perturbations:
         # Not kept open: names of millions of frames are gigabytes.
         sequences = open_sequences(name)
@@ -168,7 +166,8 @@ def _look_at_files(perturbations, open_sequences):
             # Equal ones are kept once.
             names[name] = known.setdefault(found, found)
             fingerprints[name] = sequences.fingerprint()
-    return names, fingerprints
+        sizes[name] = views.stored_size(sequences.frames())
+    return names, fingerprints, sizes
 
 
 def _labels(network, place):
