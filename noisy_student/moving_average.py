@@ -60,13 +60,15 @@ class MovingAverage(tf.Module):
         """
         step = tf.cast(step, tf.float32)
         decay = tf.minimum(self.decay, (1.0 + step) / (10.0 + step))
+        rate = 1.0 - decay
         updates = []
         for name, weight in named_weights(model).items():
             shadow = self.shadows[name]
-            rate = tf.cast(1.0 - decay, shadow.dtype)
             difference = shadow - tf.cast(weight, shadow.dtype)
             updates.append(
-                shadow.assign_sub(rate * difference, read_value=False)
+                shadow.assign_sub(
+                    tf.cast(rate, shadow.dtype) * difference, read_value=False
+                )
             )
         return updates
 

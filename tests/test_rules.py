@@ -125,6 +125,7 @@ def test_importing_a_package_loads_no_tensorflow_and_defines_no_flag(package):
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 
+@pytest.mark.slow
 def test_importing_everything_touches_no_device():
     names = [
         ".".join(path.with_suffix("").parts)

@@ -18,8 +18,8 @@ Usage: scripts/robustness/cifar10.sh --data_dir DIR --work_dir DIR
                      was stopped goes on there.
   --num_images N     Test images to take, evenly spread; by default 1000.
   --seeds LIST       Seeds whose networks are looked at; by default "0 1 2 3 4".
-  --smoke            Two corruptions and strengths, 10 images, seed 0, in the
-                     Python environment at hand, to see that everything runs.
+  --smoke            Two corruptions and strengths, 10 images, one network, in
+                     the Python environment at hand, to see that everything runs.
   --dry_run          Prints the commands and runs nothing.
 TEXT
 }
@@ -29,9 +29,10 @@ smoke=false
 parse_arguments "data_dir work_dir output_dir num_images seeds" "smoke" "$@"
 need data_dir work_dir output_dir
 absolute data_dir work_dir output_dir
-corruptions=() fgsm_epsilons=0,1,2,4,8,16 pgd_epsilons=1,2,4,8,16
+arms="teacher noisy_student" corruptions=()
+fgsm_epsilons=0,1,2,4,8,16 pgd_epsilons=1,2,4,8,16
 if $smoke; then
-  num_images=10 seeds=0
+  num_images=10 seeds=0 arms=noisy_student
   NOISY_STUDENT_VENV=${NOISY_STUDENT_VENV:-none}
   corruptions=("--corruptions=fog,contrast") fgsm_epsilons=0,2 pgd_epsilons=2
 fi
@@ -41,7 +42,7 @@ run noisy_student.robustness.corruptions --input="$data_dir/test" \
   --num_images="$num_images" --format=png --output_dir="$output_dir/corrupted" \
   ${corruptions[@]+"${corruptions[@]}"}
 for seed in $seeds; do
-  for arm in teacher noisy_student; do
+  for arm in $arms; do
     model="$work_dir/seed_$seed/$arm/model"
     reports="$output_dir/seed_$seed/$arm"
     run noisy_student.robustness.imagenet_c --checkpoint="$model" \

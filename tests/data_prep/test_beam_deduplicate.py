@@ -12,6 +12,8 @@ pytest.importorskip("apache_beam", reason="the extra `beam` is not installed")
 
 from data_prep import beam_deduplicate  # noqa: E402
 
+pytestmark = pytest.mark.slow
+
 # Seeds of the images of each shard; equal ones are equal to the bytes.
 SHARDS = ([0, 1, 2, 2, 3], [], [4, 2, 0, 5], [6, 100, 5, 101])
 EVALUATION = [100, 101, 102]

@@ -21,6 +21,8 @@ pytest.importorskip("apache_beam", reason="the extra `beam` is not installed")
 
 from data_prep import beam_filter  # noqa: E402
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(name="folder", scope="module")
 def _folder(tmp_path_factory):

@@ -26,7 +26,10 @@ def _content(folder):
 
 @pytest.mark.parametrize(
     ("kills", "seed"),
-    [(4, 0), *(pytest.param(30, s, marks=pytest.mark.long) for s in range(4))],
+    [
+        pytest.param(4, 0, marks=pytest.mark.slow),
+        *(pytest.param(30, s, marks=pytest.mark.long) for s in range(4)),
+    ],
 )
 def test_a_run_killed_at_random_ends_with_the_same_bytes(tmp_path, kills, seed):
     probs = corpus.random_probs(NUM_IMAGES, killed_filter.NUM_CLASSES, seed)

@@ -44,6 +44,7 @@ def _split(folder, items, **changes):
     return source_writer.split_of_list(str(folder), "train", items, **settings)
 
 
+@pytest.mark.slow
 def test_a_run_killed_hard_continues_to_the_same_bytes(folder, tmp_path):
     killed = tmp_path / "killed"
     command = [

@@ -189,6 +189,7 @@ def test_names_are_short_unless_two_would_be_equal(tmp_path):
     ]
 
 
+@pytest.mark.slow
 def test_every_figure_is_a_page_and_two_charts(tmp_path):
     reports = {
         "2": write_evaluation(tmp_path),

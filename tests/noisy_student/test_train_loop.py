@@ -285,7 +285,22 @@ KILLS = {
 }
 
 
-@pytest.mark.parametrize("moment", sorted(KILLS))
+@pytest.mark.parametrize(
+    "moment",
+    [
+        "after a save",
+        "in an evaluation",
+        "while it archives",
+        *(
+            pytest.param(moment, marks=pytest.mark.long)
+            for moment in (
+                "before a line",
+                "after a line",
+                "between figures and their file",
+            )
+        ),
+    ],
+)
 def test_a_killed_run_goes_on_as_if_nothing_had_been(
     undisturbed, tmp_path, monkeypatch, moment
 ):
