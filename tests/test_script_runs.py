@@ -104,6 +104,22 @@ def test_the_reproduction(reproduced, python, images):
     assert {p: p.stat().st_mtime_ns for p in stamps} == stamps
 
 
+@pytest.mark.long
+def test_arms_of_every_kind(python, images, tmp_path):
+    """Labels of seven classes, pretraining, weights of the teacher."""
+    arms = ("out_of_domain_hard", "finetuned", "from_teacher")
+    run(
+        f"{reproduction(images, tmp_path)} -- --arms={','.join(arms)} "
+        "--seeds=1",
+        python,
+    )
+    summary = json.loads((tmp_path / "results.json").read_text())
+    assert summary["split"] == "test"
+    accuracies = {row["name"]: row["accuracies"] for row in summary["arms"]}
+    for arm in arms:
+        assert list(accuracies[arm]) == ["0"]
+
+
 def test_the_robustness_of_what_was_reproduced(
     reproduced, python, images, tmp_path
 ):

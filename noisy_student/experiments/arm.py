@@ -18,12 +18,15 @@ class Finding:
         expected: `HIGHER` or `LOWER`: where the accuracy of the arm is,
             measured from that of the other one.
         against: Name of the other arm.
+        is_late: Whether it was declared when test figures of other arms were
+            known already.
     """
 
     statement: str
     source: str
     expected: str
     against: str
+    is_late: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

@@ -65,6 +65,7 @@ def _at_larger_size(size):
                 "Section 3.1, FixRes",
                 HIGHER,
                 "noisy_student",
+                is_late=True,
             ),
         ),
     )
@@ -121,6 +122,7 @@ _ARMS = (
                 "no table: a control",
                 HIGHER,
                 "longer_baseline",
+                is_late=True,
             ),
         ),
     ),
@@ -362,7 +364,7 @@ _ARMS = (
     ),
     Arm(
         name="finetuned",
-        about="then the labeled images alone",
+        about="its averaged weights, then the labeled images alone",
         preset="cifar10/finetuned",
         start="pretrained",
         findings=(
@@ -376,7 +378,7 @@ _ARMS = (
     ),
     Arm(
         name="from_teacher",
-        about="the student starts from the teacher's weights",
+        about="the student starts from the teacher's averaged weights",
         preset=_STUDENT,
         teacher="teacher",
         start="teacher",

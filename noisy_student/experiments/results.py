@@ -22,11 +22,13 @@ random draws; differences are between arms of the same seed, in points, and
 intervals are 95 % intervals of Student's t. A finding is *reproduced* if the
 whole interval of its difference lies on the side of zero that the paper says,
 *not reproduced* if all of it lies on the other side, *inconclusive* if zero is
-inside, and *not run* with fewer than two seeds.
+inside, and *not run* with fewer than two seeds. Intervals are not widened for
+their number. A finding marked *late* was declared when figures of other arms on
+the test images were known.
 """
 _SPLIT_TEXT = {
     stages.DEV: "`dev`, training images that the recipes were chosen on",
-    stages.TEST: "the test images, evaluated once, after all choices were made",
+    stages.TEST: "the test images, evaluated once, with recipes chosen before",
 }
 
 
@@ -59,6 +61,7 @@ def summary(results, split):
                 "arm": judgement.arm,
                 "against": judgement.finding.against,
                 "expected": judgement.finding.expected,
+                "is_late": judgement.finding.is_late,
                 "seeds": list(judgement.seeds),
                 "differences": list(judgement.differences),
                 "interval": judgement.interval
@@ -99,14 +102,17 @@ def page(content):
     is_tested = content["split"] == stages.TEST
     parts = [
         _HEAD.format(
-            command=f"python -m {_MODULE} --arms={','.join(trained)}",
+            command=(
+                f"python -m {_MODULE} --data_dir=DIR --work_dir=DIR "
+                f"--arms={','.join(trained)}"
+            ),
             evaluated=_EVALUATED if is_tested else "",
             split_text=_SPLIT_TEXT[content["split"]],
         ),
         "\n## Findings\n\n",
         text_table.markdown(
             (
-                "The paper's finding",
+                "Finding",
                 "Source",
                 "Compared",
                 "Seeds",
@@ -128,7 +134,7 @@ def page(content):
 def _finding_row(finding):
     interval = finding["interval"]
     return (
-        finding["statement"],
+        finding["statement"] + (" *Late.*" if finding["is_late"] else ""),
         finding["source"],
         f"`{finding['arm']}` - `{finding['against']}`",
         str(len(finding["seeds"])),

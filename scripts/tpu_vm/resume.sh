@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Goes on after a TPU VM was taken away: makes it anew, installs and runs the
-# module again, which continues from its last checkpoint. Where it is still
-# there and the module was started, it only says so. Call it every few minutes,
-# from a machine that stays.
+# Goes on after a TPU VM was taken away or stopped: makes it anew, installs and
+# runs the module again, which continues from its last checkpoint. Where it is
+# still there and the module was started, it only says so. Call it every few
+# minutes, from a machine that stays.
 set -euo pipefail
 
 # shellcheck source=scripts/tpu_vm/gcloud.sh
@@ -14,7 +14,8 @@ Usage: scripts/tpu_vm/resume.sh --name NAME --zone ZONE [--project PROJECT]
            --accelerator_type TYPE --version VERSION [--spot] [--worker N]
            [--dry_run] -- MODULE FLAGS
 
-MODULE and FLAGS are those that run.sh was called with.
+MODULE and FLAGS are those that run.sh was called with. A machine that was
+stopped, by whomever, is deleted and made anew.
 
 $(machine_usage)
   --spot             As create.sh.
@@ -34,18 +35,24 @@ state=$(tpu_vm describe --format="value(state)" 2>"$errors") || state=ABSENT
 if [[ $state == ABSENT ]] && ! grep -q NOT_FOUND "$errors"; then
   fail "$(<"$errors")"
 fi
+look_for_log() {
+  tpu_vm ssh --worker="${worker/all/0}" \
+    --command="ls noisy_student.log || echo none"
+}
+
+if $dry_run; then
+  printf '%s\n' "$state"
+  printf '# If that prints READY, whether the module was started:\n'
+  look_for_log
+  printf '# If it is PREEMPTED, TERMINATED or STOPPED:\n'
+  state=PREEMPTED
+fi
 # A call before may have made it and got no further.
 if [[ $state == READY ]]; then
-  log=$(tpu_vm ssh --worker="${worker/all/0}" \
-    --command="ls noisy_student.log || echo none")
+  log=$(look_for_log)
   if [[ $log == none ]]; then
     state=UNUSED
   fi
-fi
-if $dry_run; then
-  printf '%s\n' "$state"
-  printf '# If that prints PREEMPTED, TERMINATED or STOPPED:\n'
-  state=PREEMPTED
 fi
 case $state in
   PREEMPTED | TERMINATED | STOPPED) tpu_vm delete --quiet ;;

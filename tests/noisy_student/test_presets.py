@@ -9,8 +9,8 @@ from noisy_student import config as config_lib
 from noisy_student import flags as flags_lib
 from noisy_student import presets
 
-# model: labeled images, epochs, epochs per stair, dropout, augmentation,
-# magnitude, training size.
+# model: epochs, epochs per stair, dropout, augmentation, magnitude, training
+# size, unlabeled images for each labeled one.
 _IMAGENET_STUDENTS = {
     "b0": (700, 4.8, 0.2, "none", 27, 224, 1),
     "b1": (700, 4.8, 0.2, "none", 27, 240, 3),

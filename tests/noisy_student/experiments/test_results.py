@@ -18,7 +18,7 @@ def row(page, start):
 
 def test_the_page_has_a_row_for_every_finding_and_arm():
     page = results.page(results.summary(FOUND, "dev"))
-    command = "noisy_student.experiments --arms=teacher,noisy_student"
+    command = "--work_dir=DIR --arms=teacher,noisy_student"
     assert f"What `python -m {command}` trained, as" in page
     assert "`dev`" in page and "test images" not in page
     assert row(page, "A noisy student beats") == [
