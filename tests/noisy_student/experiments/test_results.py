@@ -18,7 +18,10 @@ def row(page, start):
 
 def test_the_page_has_a_row_for_every_finding_and_arm():
     page = results.page(results.summary(FOUND, "dev"))
-    command = "--work_dir=DIR --arms=teacher,noisy_student"
+    command = (
+        "noisy_student.experiments --data_dir=DIR --work_dir=DIR "
+        "--arms=teacher,noisy_student"
+    )
     assert f"What `python -m {command}` trained, as" in page
     assert "`dev`" in page and "test images" not in page
     assert row(page, "A noisy student beats") == [
@@ -37,6 +40,8 @@ def test_the_page_has_a_row_for_every_finding_and_arm():
         "10",
         "2,000",
     ]
+    late = row(page, "With 2.4 times the steps")[0]
+    assert late.endswith("beats its teacher. *Late.*")
     for name in arms.ARMS:
         assert len(row(page, f"`{name}`")) == 6
 
