@@ -23,8 +23,8 @@ intervals are 95 % intervals of Student's t. A finding is *reproduced* if the
 whole interval of its difference lies on the side of zero that the paper says,
 *not reproduced* if all of it lies on the other side, *inconclusive* if zero is
 inside, and *not run* with fewer than two seeds. Intervals are not widened for
-their number. A finding marked *late* was declared when the figures of other arms
-were known.
+their number. A finding marked *late* was declared when the figures of other
+arms were known.
 """
 _SPLIT_TEXT = {
     stages.DEV: "`dev`, training images that the recipes were chosen on",

@@ -35,6 +35,7 @@ state=$(tpu_vm describe --format="value(state)" 2>"$errors") || state=ABSENT
 if [[ $state == ABSENT ]] && ! grep -q NOT_FOUND "$errors"; then
   fail "$(<"$errors")"
 fi
+
 look_for_log() {
   tpu_vm ssh --worker="${worker/all/0}" \
     --command="ls noisy_student.log || echo none"

@@ -85,12 +85,13 @@ def test_an_operation_equals_the_original_in_a_dataset(name):
 
 
 @pytest.mark.slow
-def test_sums_are_exact_with_onednn_off_too():
+@pytest.mark.parametrize("switch", ["0", "1"])
+def test_sums_are_exact_with_onednn_on_and_off(switch):
     """Its convolutions and products add in an order of their own."""
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
         + ["-k", "an_operation_equals and (Sharpness or Color)", __file__],
-        env={**os.environ, "TF_ENABLE_ONEDNN_OPTS": "0"},
+        env={**os.environ, "TF_ENABLE_ONEDNN_OPTS": switch},
         cwd=pathlib.Path(__file__).parents[2],
         capture_output=True,
         text=True,

@@ -285,20 +285,14 @@ KILLS = {
 }
 
 
+RARE_KILLS = ("before a line", "after a line", "between figures and their file")
+
+
 @pytest.mark.parametrize(
     "moment",
     [
-        "after a save",
-        "in an evaluation",
-        "while it archives",
-        *(
-            pytest.param(moment, marks=pytest.mark.long)
-            for moment in (
-                "before a line",
-                "after a line",
-                "between figures and their file",
-            )
-        ),
+        pytest.param(m, marks=pytest.mark.long if m in RARE_KILLS else ())
+        for m in sorted(KILLS)
     ],
 )
 def test_a_killed_run_goes_on_as_if_nothing_had_been(
