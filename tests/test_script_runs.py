@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from data_prep import cifar10
 from tests import forked_python
 from tests.test_scripts import ROOT, bash
 
@@ -25,15 +26,15 @@ def images(tmp_path_factory):
     folder = tmp_path_factory.mktemp("images")
     rng = np.random.default_rng(0)
     for split, count in (("train", 12), ("test", 2)):
-        for label in range(10):
-            of_class = folder / split / f"class_{label}"
+        for name in cifar10.CLASS_NAMES:
+            of_class = folder / split / name
             of_class.mkdir(parents=True)
             for number in range(count):
                 pixels = rng.integers(0, 256, (32, 32, 3), np.uint8)
                 Image.fromarray(pixels).save(of_class / f"{number}.jpg")
     shutil.copy(
-        folder / "test" / "class_3" / "0.jpg",
-        folder / "train" / "class_5" / "evaluated.jpg",
+        folder / "test" / "cat" / "0.jpg",
+        folder / "train" / "dog" / "evaluated.jpg",
     )
     return folder
 
