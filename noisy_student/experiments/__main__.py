@@ -90,8 +90,10 @@ def _run(flag_values, results_dir):
     chosen = arms.choose(
         () if names == ["all"] else names, flag_values["seeds"].value
     )
+    data_dir = _data_dir(flag_values)
+    _check_class_folders(data_dir, [arm for arm, _ in chosen])
     planner = stages.Planner(
-        _data_dir(flag_values),
+        data_dir,
         protocol.SMOKE if flag_values.smoke else protocol.FULL,
     )
     plan = _check_plan(
@@ -148,6 +150,28 @@ def _data_dir(flag_values):
     # Commands that are kept leave it out, so as to be those of any machine.
     files.check_settings(work_dir, _settings(data_dir))
     return data_dir
+
+
+def _check_class_folders(data_dir, chosen):
+    """Raises an error if an arm names classes that are no folders."""
+    if image_places.is_tfds(data_dir):
+        return
+    for arm in chosen:
+        for split in ("train", stages.TEST):
+            folder = os.path.join(data_dir, split)
+            missing = [
+                name
+                for names in protocol.DATA[arm.data].values()
+                for name in names
+                if not files.is_dir(os.path.join(folder, name))
+            ]
+            if missing:
+                raise FileNotFoundError(
+                    f"{arm.name} has labels of some classes alone and needs "
+                    "the class folders by CIFAR-10's names. Not in "
+                    f"{folder!r}: {', '.join(missing)}. Name them so, or "
+                    "choose other --arms."
+                )
 
 
 def _settings(data_dir):

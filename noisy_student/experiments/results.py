@@ -22,9 +22,9 @@ random draws; differences are between arms of the same seed, in points, and
 intervals are 95 % intervals of Student's t. A finding is *reproduced* if the
 whole interval of its difference lies on the side of zero that the paper says,
 *not reproduced* if all of it lies on the other side, *inconclusive* if zero is
-inside, and *not run* with fewer than two seeds. Intervals are not widened for
-their number. A finding marked *late* was declared when the figures of other
-arms were known.
+inside, and *not run* with fewer than two seeds that have figures of both arms.
+Intervals are not widened for their number. A finding marked *late* was declared
+when the figures of other arms were known.
 """
 _SPLIT_TEXT = {
     stages.DEV: "`dev`, training images that the recipes were chosen on",
@@ -148,10 +148,11 @@ def _finding_row(finding):
 
 def _arm_row(arm):
     values = arm["accuracies"].values()
+    without = "-" if arm["train_steps"] is None else "not evaluated"
     return (
         f"`{arm['name']}`",
         arm["about"],
-        ", ".join(f"{value:.2f}" for value in values) or "-",
+        ", ".join(f"{value:.2f}" for value in values) or without,
         "-" if arm["mean"] is None else f"{arm['mean']:.2f}",
         "-" if arm["train_steps"] is None else f"{arm['train_steps']:,}",
         "-" if arm["images"] is None else f"{arm['images']:,}",

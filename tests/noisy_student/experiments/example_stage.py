@@ -15,6 +15,7 @@ def define_flags(flag_values):
     group.string("notes", None, "File to append to.")
     group.string("name", "", "What to write.")
     group.string("wait_for", "", "File to wait for before the end.")
+    group.string("variable", "", "Environment variable to note.")
     group.boolean("fail", False, "End with an error.")
 
 
@@ -27,6 +28,8 @@ def note(flag_values, what):
 def main(flag_values):
     """Notes the start, waits, and notes the end."""
     note(flag_values, "started")
+    if flag_values.variable:
+        note(flag_values, os.environ.get(flag_values.variable))
     while flag_values.wait_for and not os.path.exists(flag_values.wait_for):
         time.sleep(0.02)
     if flag_values.fail:

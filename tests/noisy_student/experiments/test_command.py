@@ -6,6 +6,7 @@ import shutil
 import pytest
 from absl import flags
 
+from data_prep import cifar10
 from noisy_student.experiments import __main__ as command
 from noisy_student.experiments import arms, runner
 from tests.noisy_student.experiments import test_findings
@@ -14,7 +15,8 @@ from tests.noisy_student.experiments import test_findings
 @pytest.fixture
 def data_dir(tmp_path):
     for split in ("train", "test"):
-        (tmp_path / "data" / split).mkdir(parents=True)
+        for name in cifar10.CLASS_NAMES:
+            (tmp_path / "data" / split / name).mkdir(parents=True)
     return tmp_path / "data"
 
 
@@ -78,6 +80,17 @@ def test_a_work_directory_is_of_one_data_set(data_dir, tmp_path):
     other = shutil.copytree(data_dir, tmp_path / "other")
     with pytest.raises(ValueError, match="`data_dir`: .*/data' before, .*/oth"):
         run(f"--data_dir={other}", *arguments)
+
+
+def test_arms_of_some_classes_need_folders_of_their_names(data_dir, tmp_path):
+    (data_dir / "test" / "cat").rename(data_dir / "test" / "3")
+    places = (f"--data_dir={data_dir}", f"--work_dir={tmp_path}/work")
+    with pytest.raises(
+        FileNotFoundError, match="^out_of_domain_teacher .*/test': cat. Name"
+    ):
+        run(*places, "--arms=out_of_domain_soft")
+    assert not (tmp_path / "work").exists()
+    run(*places, "--dry_run")
 
 
 @pytest.mark.parametrize(

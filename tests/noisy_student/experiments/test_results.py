@@ -55,6 +55,16 @@ def test_figures_of_test_images_are_shown_where_there_are_any():
     assert "--arms=teacher` trained, and the same with `--eval" in page
 
 
+def test_what_is_trained_and_not_yet_evaluated_says_so():
+    found = {
+        **test_findings.results("test", teacher=[0.5]),
+        **test_findings.results(noisy_student=[0.6]),
+    }
+    page = results.page(results.summary(found, "test"))
+    assert row(page, "`noisy_student`")[2] == "not evaluated"
+    assert row(page, "`ratio_7`")[2] == "-"
+
+
 def test_page_json_and_chart_are_written(tmp_path):
     content = results.summary(FOUND, "dev")
     results.write(content, str(tmp_path / "results.md"))

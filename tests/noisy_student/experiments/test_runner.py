@@ -84,6 +84,16 @@ def test_a_finished_stage_is_not_run_again(tmp_path):
     assert stamp["seconds"] > 0
 
 
+@pytest.mark.parametrize("given", [None, "AVX"])
+def test_kernels_do_not_depend_on_the_processor(given, tmp_path, monkeypatch):
+    monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
+    if given is not None:
+        monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", given)
+    stage = example_runner.stage("one", tmp_path, variable="ONEDNN_MAX_CPU_ISA")
+    example_runner.run(str(tmp_path), [stage])
+    assert notes(tmp_path)[1] == f"one {given or 'AVX2'}"
+
+
 def test_a_stage_with_other_flags_is_refused(tmp_path):
     example_runner.run(str(tmp_path), [example_runner.stage("one", tmp_path)])
     changed = example_runner.stage("one", tmp_path, wait_for="x")
