@@ -1,7 +1,7 @@
 """Turns a prepared data set of tensorflow_datasets into shards.
 
-JPEG and PNG files stay as they are. Nothing is downloaded or prepared here;
-tensorflow_datasets' own command does that, once: `tfds build imagenet2012`.
+JPEG and PNG files stay as they are. With --prepare a data set that is not there
+yet is downloaded and prepared by tensorflow_datasets first.
 """
 
 import dataclasses
@@ -31,6 +31,8 @@ class TfdsConfig:
         image_size: Shorter side, in pixels, to which larger images shrink;
             None keeps their size.
         num_shards: Number of shards; None is one for every 1,024 images.
+        prepare: Whether a data set that is not prepared is downloaded and
+            prepared first.
     """
 
     name: str
@@ -40,6 +42,7 @@ class TfdsConfig:
     unlabeled: bool = False
     image_size: int = None
     num_shards: int = None
+    prepare: bool = False
 
     def __post_init__(self):
         source_writer.check_needed(self, "name", "split", "output_dir")
@@ -61,12 +64,13 @@ def write(config):
         dict split -> `shards.Manifest`.
 
     Raises:
-        FileNotFoundError: The data set is not prepared on this machine.
+        FileNotFoundError: The data set is not prepared on this machine, and
+            `prepare` is not set.
         ValueError: There is no such data set or split, it holds no images or
             no labels, or the output folder holds other shards.
     """
     files.check_folder("output_dir", config.output_dir)
-    builder, num_images = _open(config.name, config.split)
+    builder, num_images = _open(config.name, config.split, config.prepare)
     features = builder.info.features
     _check_features(config.name, features, labeled=not config.unlabeled)
     class_names = None if config.unlabeled else tuple(features["label"].names)
@@ -171,7 +175,7 @@ def open_labeled(name, split):
     return elements.map(_rename), num_images, names
 
 
-def _open(name, split):
+def _open(name, split, prepare=False):
     """Returns (builder of a prepared data set, images in the split)."""
     # A second or more to import; most commands need none of it.
     import tensorflow_datasets as tfds
@@ -183,10 +187,13 @@ def _open(name, split):
         raise ValueError(
             f"tensorflow_datasets has no data set {name!r}: {reason}"
         ) from error
+    if prepare:
+        builder.download_and_prepare()
     if not builder.info.splits:
         raise FileNotFoundError(
             f"The data set {name!r} is not prepared in {builder.data_dir!r}; "
-            f"`tfds build {name}` prepares it. TFDS_DATA_DIR says where."
+            f"`python -m data_prep.tfds_dataset --name={name} --prepare ...` "
+            "does that. TFDS_DATA_DIR says where."
         )
     try:
         return builder, builder.info.splits[split].num_examples
@@ -246,8 +253,13 @@ def define_flags(flag_values):
     """Declares the flags of this command."""
     defaults = {f.name: f.default for f in dataclasses.fields(TfdsConfig)}
     group = command_line.FlagGroup("Input", flag_values)
-    group.string("name", None, "Name of a prepared data set, such as mnist.")
+    group.string("name", None, "Name of a data set, such as mnist.")
     group.string("split", None, "Split to read, such as train or test[:100].")
+    group.bool(
+        "prepare",
+        defaults["prepare"],
+        "Download and prepare it first, if it is not.",
+    )
     group = command_line.FlagGroup("Output", flag_values)
     group.string("output_dir", None, "Folder to write the shards to.")
     group.string(

@@ -48,11 +48,12 @@ parse_arguments() {
       flags+=("$@")
       return
     elif [[ $_argument == --*=* ]] && is_word_of "${_name%%=*}" "$_names"; then
+      [[ ${_name#*=} ]] || fail "${_argument}: no value; see $0 --help."
       printf -v "${_name%%=*}" '%s' "${_name#*=}"
     elif [[ $_argument == --* ]] && is_word_of "$_name" "$_switches"; then
       printf -v "$_name" true
     elif [[ $_argument == --* ]] && is_word_of "$_name" "$_names"; then
-      (($#)) || fail "$_argument needs a value; see $0 --help."
+      [[ ${1-} ]] || fail "$_argument needs a value; see $0 --help."
       printf -v "$_name" '%s' "$1"
       shift
     elif is_word_of '*' "$_names"; then
@@ -87,11 +88,27 @@ absolute() {
     _joined=""
     IFS=';' read -ra _parts <<<"${!_name}"
     for _part in ${_parts[@]+"${_parts[@]}"}; do
+      # Which the shell leaves alone behind a `=`.
+      [[ $_part != \~/* ]] || _part=$HOME/${_part:2}
       [[ $_part == /* || $_part == *://* || $_part == tfds:* ]] ||
         _part=$PWD/$_part
       _joined+=${_joined:+;}$_part
     done
     printf -v "$_name" '%s' "$_joined"
+  done
+}
+
+# Fails unless what the paths or patterns in the variables named are of is there,
+# on this machine; for scripts whose first command takes long.
+need_paths() {
+  local _name _part _parts
+  for _name in "$@"; do
+    IFS=';' read -ra _parts <<<"${!_name}"
+    for _part in ${_parts[@]+"${_parts[@]}"}; do
+      $dry_run || [[ $_part == *://* || -e $_part ]] ||
+        compgen -G "$_part" >/dev/null ||
+        fail "--$_name: '$_part' is not there."
+    done
   done
 }
 

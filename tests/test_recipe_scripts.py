@@ -209,7 +209,7 @@ def check_command(words):
     program, *arguments = words
     if program == "python":
         assert arguments[0] == "-m"
-        if arguments[1].split(".")[0] not in ("pytest", "tensorflow_datasets"):
+        if arguments[1] != "pytest":
             check_module(arguments[1], arguments[2:])
     elif program == "gcloud":
         check_gcloud(arguments)
@@ -222,6 +222,24 @@ def check_command(words):
         assert {w for w in arguments if w.startswith("-")} <= set(known)
     else:
         assert [program, arguments[2]] == ["git", "archive"]
+
+
+# What the calls name and scripts look for before they begin.
+_PLACES = (
+    "images/train/it",
+    "images/test/it",
+    "raw/it",
+    "jft/0.tar",
+    "yfcc/0.bz2",
+    "yfcc/data/it",
+    "imagenet/validation-0",
+    "ckpt/model.ckpt.index",
+    *(
+        f"it/seed_{seed}/{arm}/model/it"
+        for seed in (0, 3)
+        for arm in ("teacher", "noisy_student")
+    ),
+)
 
 
 def test_every_script_is_called_by_these_tests():
@@ -265,6 +283,8 @@ def test_an_unknown_argument_is_named(name):
     [
         ("imagenet/eval.sh", "", "--checkpoint is needed"),
         ("imagenet/eval.sh", "--checkpoint", "--checkpoint needs a value"),
+        ("imagenet/eval.sh", "--checkpoint ''", "--checkpoint needs a value"),
+        ("imagenet/eval.sh", "--checkpoint=", "--checkpoint=: no value"),
         (
             "imagenet/train_student.sh",
             f"{_STUDENT} --model=l2",
@@ -281,6 +301,48 @@ def test_what_is_missing_or_wrong_is_named(name, call, message):
     assert result.stderr.startswith(f"error: {message}")
 
 
+@pytest.mark.parametrize(
+    ("name", "call", "message"),
+    [
+        (
+            "jft/prepare.sh",
+            "--input=images/* --eval_dir=eval-* --work_dir=it",
+            "--eval_dir: '{place}/eval-*' is not there.",
+        ),
+        (
+            "svhn/whole_chain.sh",
+            "--raw_dir=images --teacher=ckpt/typo",
+            "--teacher: '{place}/ckpt/typo' is not there.",
+        ),
+        (
+            "robustness/cifar10.sh",
+            "--data_dir=images --work_dir=it --output_dir=out --seeds=zero",
+            "--work_dir, --seeds: no network in '{place}/it/seed_zero/",
+        ),
+        (
+            "cifar10/reproduce.sh",
+            "--data_dir=images --report_path=page.html",
+            "--report_path must end in .md.",
+        ),
+    ],
+)
+def test_what_is_not_there_is_told_before_anything_is_run(
+    name, call, message, tmp_path
+):
+    for path in _PLACES:
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).touch()
+    result = call_script(name, call, tmp_path, **echoing_python(tmp_path))
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr.startswith(f"error: {message.format(place=tmp_path)}")
+
+
+def test_a_home_directory_is_found_behind_an_equals_sign():
+    call = "--checkpoint='~/it' --label_data_dir=it"
+    (words,) = dry_run("imagenet/eval.sh", call)
+    assert "--checkpoint=/nonexistent/it" in words  # HOME of `call_script`.
+
+
 @every_call
 def test_what_is_printed_is_what_is_run(name, call, tmp_path):
     printed = dry_run(name, call, tmp_path)
@@ -288,8 +350,9 @@ def test_what_is_printed_is_what_is_run(name, call, tmp_path):
         "quickstart_seeds.sh"
     ):
         pytest.skip("runs other programs")
-    for folder in ("train", "test"):
-        (tmp_path / "images" / folder).mkdir(parents=True)
+    for path in _PLACES:
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).touch()
     result = call_script(name, call, tmp_path, **echoing_python(tmp_path))
     assert result.returncode == 0, result.stderr
     # The stand-in prints the words without the quotes that they need.

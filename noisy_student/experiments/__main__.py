@@ -27,8 +27,8 @@ def define_flags(flag_values):
     group.string(
         "data_dir",
         None,
-        "Folder with the image folders train and test, or tfds:NAME of a "
-        "prepared data set; the classes are CIFAR-10's.",
+        "Folder with the image folders train and test, or tfds:NAME of a data "
+        "set that is downloaded, once; the classes are CIFAR-10's.",
     )
     group.string("work_dir", None, "Directory of everything that is made.")
     group.list(
@@ -87,6 +87,8 @@ def main(flag_values):
 
 def _run(flag_values, results_dir):
     names = flag_values.arms
+    if not any(names):
+        raise ValueError("--arms names none; all takes every arm.")
     chosen = arms.choose(
         () if names == ["all"] else names, flag_values["seeds"].value
     )
@@ -99,6 +101,7 @@ def _run(flag_values, results_dir):
     plan = _check_plan(
         planner.test_plan if flag_values.evaluate_test else planner.plan,
         chosen,
+        planner.protocol.num_labeled,
     )
     if flag_values.dry_run:
         sys.stdout.write(plan)
@@ -179,7 +182,7 @@ def _settings(data_dir):
     return {"data_dir": image_places.absolute(data_dir)}
 
 
-def _check_plan(plan, chosen):
+def _check_plan(plan, chosen, num_labeled):
     """Holds every stage to its flags; returns the plan as text."""
     lines, seen = [], set()
     totals = {"stages": 0, "steps": 0, "images": 0}
@@ -193,7 +196,7 @@ def _check_plan(plan, chosen):
             size = ""
             totals["stages"] += 1
             if settings is not None:
-                steps = settings.train_steps
+                steps = stage.train_steps(num_labeled)
                 images = steps * loop_metrics.images_per_step(settings)
                 totals["steps"] += steps
                 totals["images"] += images
@@ -250,6 +253,8 @@ def _run_all(work, chosen, *, evaluate_test, jobs):
 
 def _report(flag_values, results_dir):
     found = runner.read_results(results_dir)
+    if not found:
+        raise FileNotFoundError(f"No result of an arm in {results_dir!r}.")
     content = results.summary(found, results.choose_split(found))
     sys.stdout.write(results.page(content))
     if flag_values.report_path is not None:

@@ -89,14 +89,18 @@ class Runner:
         Raises:
             StageError: If a stage fails.
             ValueError: If the result, or a stage, was made with other settings;
-                the difference is shown.
+                the difference is shown. If a network that the arm is made from
+                is another one than its own result is of.
         """
         path = result_path(self._results_dir, arm, seed)
         if files.exists(path):
             self._check_result(path, files.read_json(path), arm, seed)
             return
-        plan = self._planner.plan(arm, seed)
-        seconds = {stage.name: self.run(stage, arm, seed) for stage in plan}
+        seconds = {}
+        for stage in self._planner.plan(arm, seed):
+            seconds[stage.name] = self.run(stage, arm, seed)
+            if stage.arm is not None:
+                self._check_network(stage.arm, seed)
         train = self._planner.train(arm, seed)
         result = {
             "arm": arm.name,
@@ -116,17 +120,11 @@ class Runner:
 
     def _outcome(self, arm, seed):
         """Returns what its last stage left: figures, and what was trained."""
-        if arm.mode == LOOK:
-            folder = stages_lib.look_dir(arm, seed)
-            report = files.read_json(
-                os.path.join(self._work_dir, folder, "eval.json")
-            )
-            prefix, steps, images = f"{stages_lib.DEV}/", 0, 0
-        else:
-            folder = stages_lib.model_dir(arm, seed)
-            report = run_dir.read_report(os.path.join(self._work_dir, folder))
+        report, prefix = self._report(arm, seed)
+        steps = images = 0
+        if arm.mode != LOOK:
             # Tuning takes a part of the steps that its recipe has.
-            prefix, steps = "eval/", report["config"]["train_steps"]
+            steps = report["config"]["train_steps"]
             images = loop_metrics.images_per_step(
                 self._planner.train(arm, seed).train_config()
             )
@@ -136,6 +134,37 @@ class Runner:
             "images_per_step": images,
             "made_with": report["made_with"],
         }
+
+    def _report(self, arm, seed):
+        """Returns (what its last stage reported, prefix of its figures)."""
+        if arm.mode == LOOK:
+            folder = stages_lib.look_dir(arm, seed)
+            path = os.path.join(self._work_dir, folder, "eval.json")
+            return files.read_json(path), f"{stages_lib.DEV}/"
+        folder = os.path.join(self._work_dir, stages_lib.model_dir(arm, seed))
+        report = run_dir.read_report(folder)
+        if report is None:
+            raise FileNotFoundError(
+                f"{folder!r} holds no finished run. Tests are made where an "
+                "arm was trained."
+            )
+        return report, "eval/"
+
+    def _check_network(self, arm, seed):
+        """Raises a ValueError if a result is not that of the network here."""
+        path = result_path(self._results_dir, arm, seed)
+        if not files.exists(path):
+            return
+        before = files.read_json(path)["evaluations"][stages_lib.DEV]
+        now = _figures(*self._report(arm, seed))
+        if difference := files.describe_difference(before, now):
+            raise ValueError(
+                f"{path!r} is of another network than that in "
+                f"{self._work_dir!r}: {difference}. Go on where it was "
+                "trained, or with other kernels (ONEDNN_MAX_CPU_ISA), or "
+                "delete the results of this seed and train all of its arms "
+                "here."
+            )
 
     def evaluate_test(self, arm, seed):
         """Evaluates a trained arm on the test images, once.
@@ -157,6 +186,7 @@ class Runner:
         self._check_result(path, result, arm, seed)
         if stages_lib.TEST in result["evaluations"]:
             return True
+        self._check_network(arm, seed)
         plan = self._planner.test_plan(arm, seed)
         for stage in plan:
             self.run(stage, arm, seed)

@@ -10,15 +10,16 @@ import functools
 import importlib
 import shlex
 import sys
+from typing import Optional
 
 from absl import flags
 
-from noisy_student import chains, image_places
+from noisy_student import chains, fixres, image_places
 from noisy_student import config as config_lib
 from noisy_student import flags as flags_lib
 from noisy_student.experiments import arms
 from noisy_student.experiments import protocol as protocol_lib
-from noisy_student.experiments.arm import LOOK, TRAIN, TUNE
+from noisy_student.experiments.arm import LOOK, TRAIN, TUNE, Arm
 from noisy_student.flag_declarations import NO_EVALUATION_BETWEEN
 
 DEV, TEST = "dev", "test"
@@ -36,11 +37,17 @@ class Stage:
         name: Tells it apart, such as "seed_0/teacher/train".
         module: What `python -m` runs.
         flags: {flag: value}.
+        arm: `arm.Arm` whose network it makes or looks at; None of others.
     """
 
     name: str
     module: str
     flags: dict
+    arm: Optional[Arm] = None
+
+    def of(self, arm):
+        """Returns the same stage with its arm."""
+        return dataclasses.replace(self, arm=arm)
 
     def words(self, **directories):
         """Returns the arguments behind `python`.
@@ -85,6 +92,20 @@ class Stage:
             return None
         return flags_lib.config_from_flags(parsed).train
 
+    def train_steps(self, num_labeled):
+        """Returns the steps that it trains, of FixRes those of its tail.
+
+        Args:
+            num_labeled: Number of labeled images, in which its epochs count.
+        """
+        if self.flags.get("mode") not in (TRAIN, TUNE):
+            return 0
+        run = flags_lib.config_from_flags(self.parse())
+        train = dataclasses.replace(run.train, num_train_images=num_labeled)
+        if run.fixres is not None:
+            train = fixres.with_tail(train, run.fixres)
+        return train.train_steps
+
     def parse(self):
         """Returns the parsed `FlagValues`; ValueError as `train_config`."""
         flag_values = flags.FlagValues()
@@ -113,7 +134,7 @@ class Planner:
 
     Attributes:
         data_dir: A folder with the image folders `train` and `test`, or
-            `tfds:NAME` of a prepared TensorFlow data set.
+            `tfds:NAME` of a TensorFlow data set.
         protocol: `protocol.Protocol`.
     """
 
@@ -148,7 +169,10 @@ class Planner:
         flags_of_source = {"input_dir": f"{{data_dir}}/{split}"}
         module = "data_prep.image_folder"
         if image_places.is_tfds(self.data_dir):
-            flags_of_source = {"name": image_places.tfds_name(self.data_dir)}
+            flags_of_source = {
+                "name": image_places.tfds_name(self.data_dir),
+                "prepare": True,
+            }
             module = "data_prep.tfds_dataset"
         return _stage(
             f"images/{split}",
@@ -209,7 +233,7 @@ class Planner:
             model_dir=_model_dir(arm.name, seed),
             steps_per_eval=NO_EVALUATION_BETWEEN,
             **{**arm.flags, **overrides},
-        )
+        ).of(arm)
 
     def _look(self, arm, seed):
         return _stage(
@@ -220,7 +244,7 @@ class Planner:
             eval_split=DEV,
             output_dir=f"{{work_dir}}/{look_dir(arm, seed)}",
             **_network(arm, seed),
-        )
+        ).of(arm)
 
     def _labels(self, teacher, seed):
         return _stage(

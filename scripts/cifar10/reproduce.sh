@@ -35,6 +35,8 @@ if [[ -n $data_dir ]] && ! $dry_run; then
   [[ -d $data_dir/train && -d $data_dir/test ]] ||
     fail "--data_dir must have the folders train and test. Received: '$data_dir'."
 fi
+[[ -z $report_path || $report_path == *.md ]] ||
+  fail "--report_path must end in .md. Received: '$report_path'."
 options=()
 name=reproduce
 if $all; then
@@ -51,9 +53,6 @@ absolute data_dir work_dir report_path
 options+=(--data_dir="${data_dir:-tfds:cifar10}" --work_dir="$work_dir")
 
 prepare quickstart
-if [[ -z $data_dir ]]; then
-  execute "$PYTHON" -m tensorflow_datasets.scripts.cli.main build cifar10
-fi
 run noisy_student.experiments "${options[@]}"
 run_last noisy_student.experiments "${options[@]}" --evaluate_test \
   --report_path="$report_path"

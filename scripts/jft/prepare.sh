@@ -26,6 +26,7 @@ input="" eval_dir="" work_dir=""
 parse_arguments "input eval_dir work_dir" "" "$@"
 need input eval_dir work_dir
 absolute input eval_dir work_dir
+need_paths input eval_dir
 
 prepare plots
 run data_prep.jft --input="$input" --output_dir="$work_dir/shards"

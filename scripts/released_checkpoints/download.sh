@@ -23,6 +23,7 @@ url=https://storage.googleapis.com/cloud-tpu-checkpoints
 url+=/efficientnet/noisystudent
 parse_arguments "model output_dir url" "" "$@"
 need model
+absolute output_dir
 choose model b0 b1 b2 b3 b4 b5 b6 b7 l2_475 l2
 
 name=noisy_student_efficientnet-$model.tar.gz

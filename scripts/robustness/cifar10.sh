@@ -29,6 +29,7 @@ smoke=false
 parse_arguments "data_dir work_dir output_dir num_images seeds" "smoke" "$@"
 need data_dir work_dir output_dir
 absolute data_dir work_dir output_dir
+need_paths data_dir work_dir
 arms="teacher noisy_student" corruptions=()
 fgsm_epsilons=0,1,2,4,8,16 pgd_epsilons=1,2,4,8,16
 if $smoke; then
@@ -36,6 +37,13 @@ if $smoke; then
   NOISY_STUDENT_VENV=${NOISY_STUDENT_VENV:-none}
   corruptions=("--corruptions=fog,contrast") fgsm_epsilons=0,2 pgd_epsilons=2
 fi
+
+for seed in $seeds; do
+  for arm in $arms; do
+    $dry_run || [[ -d $work_dir/seed_$seed/$arm/model ]] ||
+      fail "--work_dir, --seeds: no network in '$work_dir/seed_$seed/$arm/model'."
+  done
+done
 
 prepare corruptions
 run noisy_student.robustness.corruptions --input="$data_dir/test" \

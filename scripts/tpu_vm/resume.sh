@@ -63,7 +63,10 @@ case $state in
     exit
     ;;
 esac
-mapfile -t which < <(which_tpu_vm)
+which=()
+while IFS= read -r word; do
+  which+=("$word")
+done < <(which_tpu_vm)
 scripts=$checkout/scripts/tpu_vm
 options=(--accelerator_type="$accelerator_type" --version="$version")
 if $spot; then

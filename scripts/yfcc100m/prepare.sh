@@ -26,6 +26,7 @@ metadata="" images="" eval_dir="" work_dir=""
 parse_arguments "metadata images eval_dir work_dir" "" "$@"
 need metadata images eval_dir work_dir
 absolute metadata images eval_dir work_dir
+need_paths metadata images eval_dir
 
 prepare plots
 run data_prep.yfcc100m --metadata="$metadata" --images="$images" \

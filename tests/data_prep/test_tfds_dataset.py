@@ -4,6 +4,7 @@ import os
 
 import pytest
 import tensorflow as tf
+import tensorflow_datasets as tfds
 
 from data_prep import tfds_dataset
 from tests.data_prep import source_checks, tfds_sets
@@ -50,7 +51,7 @@ def test_a_split_is_taken_as_it_is_written():
         ("only_text", "test", ValueError, "a `label`. Received: text"),
         ("mnist:99.0.0", "test", ValueError, "at version 99.0.0, only"),
         ("mnist", "test", FileNotFoundError, "'mnist' is not prepared in .*"),
-        ("mnist", "test", FileNotFoundError, "`tfds build mnist` prepares it"),
+        ("mnist", "test", FileNotFoundError, "--name=mnist --prepare"),
     ],
 )
 def test_what_is_not_there_is_named(name, split, kind, message):
@@ -161,5 +162,15 @@ def test_no_flag_is_dead():
             "unlabeled": {"unlabeled": True},
             "image_size": {"image_size": 7},
             "num_shards": {"num_shards": 7},
+            "prepare": {"prepare": True},
         },
     )
+
+
+def test_a_data_set_is_prepared_on_request(tmp_path, monkeypatch):
+    builder = tfds_sets.ThreeShades(data_dir=str(tmp_path / "fresh"))
+    monkeypatch.setattr(tfds, "builder", lambda name: builder)
+    with pytest.raises(FileNotFoundError, match="not prepared"):
+        tfds_dataset.write(_config(tmp_path / "shards"))
+    config = _config(tmp_path / "shards", prepare=True)
+    assert tfds_dataset.write(config)["test"].counters == {"kept": 40}

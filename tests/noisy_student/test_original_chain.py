@@ -142,8 +142,11 @@ def test_the_chain_of_svhn_runs_with_the_originals_lines(tmp_path, monkeypatch):
     run_filter(only_get_stats=1)
     run_filter(only_get_stats=0)
     kept = pseudo_labels(tmp_path / "data/svhn/predict/filter_data/data")
-    assert len(kept) > 100
-    assert {label for _, label, _ in kept} == set(range(10))
+    # As many of each class as wanted, on average: the rule rounds at random.
+    wanted = NUM_IMAGE * 10
+    assert 0.8 * wanted < len(kept) < 1.2 * wanted
+    counts = np.bincount([label for _, label, _ in kept], minlength=10)
+    assert counts.min() >= 0.5 * NUM_IMAGE
     right = [int(key[-6:]) % 10 == label for key, label, _ in kept]
     assert np.mean(right) > 0.9
 

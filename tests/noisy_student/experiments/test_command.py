@@ -47,6 +47,14 @@ def test_a_dry_run_lists_stages_steps_and_images(data_dir, tmp_path, capsys):
     assert not (tmp_path / "work").exists()
 
 
+def test_steps_of_fixres_are_those_of_its_tail(data_dir, tmp_path, capsys):
+    places = (f"--data_dir={data_dir}", f"--work_dir={tmp_path}")
+    run(*places, "--arms=fixres_at_48", "--seeds=1", "--dry_run")
+    lines = capsys.readouterr().out.splitlines()
+    (tuned,) = [line for line in lines if "--mode=fixres_finetune" in line]
+    assert tuned.endswith("  # 312 steps, 3,744 images")
+
+
 def test_all_arms_can_be_planned(data_dir, tmp_path, capsys):
     run(
         f"--data_dir={data_dir}",
@@ -76,7 +84,8 @@ def test_the_last_step_can_be_planned_too(data_dir, tmp_path, capsys):
 def test_a_work_directory_is_of_one_data_set(data_dir, tmp_path):
     arguments = (f"--work_dir={tmp_path}/work", "--evaluate_test")
     for spelled in (data_dir, f"{data_dir}/../data"):
-        run(f"--data_dir={spelled}", *arguments)
+        with pytest.raises(FileNotFoundError, match="No result of an arm"):
+            run(f"--data_dir={spelled}", *arguments)
     other = shutil.copytree(data_dir, tmp_path / "other")
     with pytest.raises(ValueError, match="`data_dir`: .*/data' before, .*/oth"):
         run(f"--data_dir={other}", *arguments)
@@ -104,6 +113,8 @@ def test_arms_of_some_classes_need_folders_of_their_names(data_dir, tmp_path):
             "--arms must be of .*'cow'",
         ),
         (["--work_dir=w", "--report_path=page"], "must end in .md"),
+        (["--work_dir=w", "--data_dir=tfds:cifar10", "--arms="], "names none"),
+        (["--only_report", "--results_dir=nowhere"], "No result of an arm"),
     ],
 )
 def test_what_a_user_can_get_wrong_is_said_at_once(arguments, message):

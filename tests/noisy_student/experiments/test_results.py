@@ -1,13 +1,15 @@
 """Tests of the page of results."""
 
 import json
+import pathlib
 
-from noisy_student.experiments import arms, results
+from noisy_student.experiments import arms, results, runner
 from tests.noisy_student.experiments import test_findings
 
 FOUND = test_findings.results(
     teacher=[0.5, 0.6, 0.4], noisy_student=[0.53, 0.631, 0.429]
 )
+ROOT = pathlib.Path(__file__).parents[3]
 
 
 def row(page, start):
@@ -44,6 +46,20 @@ def test_the_page_has_a_row_for_every_finding_and_arm():
     assert late.endswith("beats its teacher. *Late.*")
     for name in arms.ARMS:
         assert len(row(page, f"`{name}`")) == 6
+
+
+def test_the_published_page_and_readme_are_of_the_published_results():
+    docs = ROOT / "docs"
+    found = runner.read_results(str(docs / "results"))
+    content = results.summary(found, "test")
+    assert (docs / "results.md").read_text() == results.page(content)
+    assert json.loads((docs / "results.json").read_text()) == content
+    means = {arm["name"]: arm["mean"] for arm in content["arms"]}
+    readme = " ".join((ROOT / "README.md").read_text().split())
+    for name in ("teacher", "noisy_student", "longer_baseline"):
+        assert f"{means[name]:.1f} %" in readme
+    gain = means["noisy_student"] - means["teacher"]
+    assert f"**{gain:.1f} points** (95 % interval" in readme
 
 
 def test_figures_of_test_images_are_shown_where_there_are_any():

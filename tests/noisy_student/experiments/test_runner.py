@@ -123,6 +123,7 @@ class FakeRunner(runner.Runner):
         self.work_dir = work_dir
         self.called = []
         self.failing = options.get("failing")
+        self.top_1 = options.get("top_1", 0.5)
 
     def _call(self, stage, log_path):
         self.called.append(stage.name)
@@ -131,7 +132,7 @@ class FakeRunner(runner.Runner):
             with open(log_path, "w") as log:
                 log.write("error: no space left\n")
             return 1
-        figures = {"top_1": 0.5, "loss": 1.25, "num_images": 4}
+        figures = {"top_1": self.top_1, "loss": 1.25, "num_images": 4}
         if "model_dir" in stage.flags:
             self._leave(
                 stage.flags["model_dir"], "report.json", "eval", figures
@@ -205,6 +206,21 @@ def test_a_result_of_other_settings_is_refused(tmp_path):
     for call in ("train", "evaluate_test"):
         with pytest.raises(ValueError, match="other settings: .*another"):
             getattr(FakeRunner(tmp_path), call)(TEACHER, 0)
+
+
+def test_another_network_of_the_same_name_is_refused(tmp_path):
+    FakeRunner(tmp_path).train(TEACHER, 0)
+    elsewhere = FakeRunner(
+        tmp_path / "other", results_dir=f"{tmp_path}/results", top_1=0.4
+    )
+    with pytest.raises(FileNotFoundError, match="holds no finished run"):
+        elsewhere.evaluate_test(TEACHER, 0)
+    message = "of another network .*`top_1`: 0.5 before, 0.4 now"
+    with pytest.raises(ValueError, match=message):
+        elsewhere.train(arms.ARMS["noisy_student"], 0)
+    assert elsewhere.called[-1] == "seed_0/teacher/train"
+    with pytest.raises(ValueError, match=message):
+        elsewhere.evaluate_test(TEACHER, 0)
 
 
 def test_a_preset_that_changed_is_noticed(tmp_path, monkeypatch):

@@ -51,6 +51,7 @@ def test_a_prepared_data_set_takes_the_place_of_folders():
     first = plan("teacher", planner=planner)[0]
     assert first.module == "data_prep.tfds_dataset"
     assert first.flags["name"] == "cifar10"
+    assert first.flags["prepare"]
     first.parse()
 
 
