@@ -48,7 +48,7 @@ parse_arguments() {
       flags+=("$@")
       return
     elif [[ $_argument == --*=* ]] && is_word_of "${_name%%=*}" "$_names"; then
-      [[ ${_name#*=} ]] || fail "${_argument}: no value; see $0 --help."
+      [[ ${_name#*=} ]] || fail "${_argument%=} needs a value; see $0 --help."
       printf -v "${_name%%=*}" '%s' "${_name#*=}"
     elif [[ $_argument == --* ]] && is_word_of "$_name" "$_switches"; then
       printf -v "$_name" true

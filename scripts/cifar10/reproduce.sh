@@ -31,10 +31,6 @@ TEXT
 
 data_dir="" work_dir="" report_path="" all=false smoke=false
 parse_arguments "data_dir work_dir report_path --" "all smoke" "$@"
-if [[ -n $data_dir ]] && ! $dry_run; then
-  [[ -d $data_dir/train && -d $data_dir/test ]] ||
-    fail "--data_dir must have the folders train and test. Received: '$data_dir'."
-fi
 [[ -z $report_path || $report_path == *.md ]] ||
   fail "--report_path must end in .md. Received: '$report_path'."
 options=()
@@ -50,6 +46,10 @@ fi
 work_dir=${work_dir:-$checkout/runs/$name}
 report_path=${report_path:-$work_dir/results.md}
 absolute data_dir work_dir report_path
+if [[ -n $data_dir ]] && ! $dry_run; then
+  [[ -d $data_dir/train && -d $data_dir/test ]] ||
+    fail "--data_dir must have the folders train and test. Received: '$data_dir'."
+fi
 options+=(--data_dir="${data_dir:-tfds:cifar10}" --work_dir="$work_dir")
 
 prepare quickstart
