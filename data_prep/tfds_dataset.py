@@ -66,8 +66,9 @@ def write(config):
     Raises:
         FileNotFoundError: The data set is not prepared on this machine, and
             `prepare` is not set.
-        ValueError: There is no such data set or split, it holds no images or
-            no labels, or the output folder holds other shards.
+        ValueError: There is no such data set or split, it cannot be prepared,
+            it holds no images or no labels, or the output folder holds other
+            shards.
     """
     files.check_folder("output_dir", config.output_dir)
     builder, num_images = _open(config.name, config.split, config.prepare)
@@ -188,7 +189,7 @@ def _open(name, split, prepare=False):
             f"tensorflow_datasets has no data set {name!r}: {reason}"
         ) from error
     if prepare:
-        builder.download_and_prepare()
+        _prepare(name, builder)
     if not builder.info.splits:
         raise FileNotFoundError(
             f"The data set {name!r} is not prepared in {builder.data_dir!r}; "
@@ -201,6 +202,16 @@ def _open(name, split, prepare=False):
         raise ValueError(
             f"The data set {name!r} has no split {split!r}, but "
             f"{', '.join(sorted(builder.info.splits))}."
+        ) from error
+
+
+def _prepare(name, builder):
+    try:
+        builder.download_and_prepare()
+    # What it raises is not documented; files to fetch by hand are an assertion.
+    except Exception as error:
+        raise ValueError(
+            f"The data set {name!r} cannot be prepared: {error}"
         ) from error
 
 

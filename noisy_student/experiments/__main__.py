@@ -226,13 +226,13 @@ def _run_all(work, chosen, *, evaluate_test, jobs):
     """Runs every arm that can be; names those that failed at the end."""
 
     def run(arm, seed):
-        """Returns the error of a stage that failed, else None."""
+        """Returns the error of an arm that cannot be, else None."""
         try:
             if not evaluate_test:
                 work.train(arm, seed)
             elif not work.evaluate_test(arm, seed):
                 logging.warning("%s, seed %d: not trained.", arm.name, seed)
-        except runner.StageError as error:
+        except (ValueError, FileNotFoundError) as error:
             logging.error("%s", error)
             return error
         return None

@@ -140,15 +140,18 @@ class Runner:
         if arm.mode == LOOK:
             folder = stages_lib.look_dir(arm, seed)
             path = os.path.join(self._work_dir, folder, "eval.json")
-            return files.read_json(path), f"{stages_lib.DEV}/"
-        folder = os.path.join(self._work_dir, stages_lib.model_dir(arm, seed))
-        report = run_dir.read_report(folder)
+            report = files.read_json(path) if files.exists(path) else None
+            prefix = f"{stages_lib.DEV}/"
+        else:
+            folder = stages_lib.model_dir(arm, seed)
+            report = run_dir.read_report(os.path.join(self._work_dir, folder))
+            prefix = "eval/"
         if report is None:
             raise FileNotFoundError(
-                f"{folder!r} holds no finished run. Tests are made where an "
-                "arm was trained."
+                f"{arm.name}, seed {seed}: no finished run in {folder!r} of "
+                f"{self._work_dir!r}."
             )
-        return report, "eval/"
+        return report, prefix
 
     def _check_network(self, arm, seed):
         """Raises a ValueError if a result is not that of the network here."""
@@ -160,10 +163,9 @@ class Runner:
         if difference := files.describe_difference(before, now):
             raise ValueError(
                 f"{path!r} is of another network than that in "
-                f"{self._work_dir!r}: {difference}. Go on where it was "
-                "trained, or with other kernels (ONEDNN_MAX_CPU_ISA), or "
-                "delete the results of this seed and train all of its arms "
-                "here."
+                f"{self._work_dir!r}: {difference}. Go on in the work "
+                "directory that it was trained in, or train all arms of this "
+                "seed anew, with another --results_dir."
             )
 
     def evaluate_test(self, arm, seed):
@@ -343,7 +345,8 @@ def _check_same(path, before, now):
     if difference := files.describe_difference(before, now):
         raise ValueError(
             f"{path!r} was made with other settings: {difference}. Use another "
-            "--work_dir, or delete it and what it was made from."
+            "--work_dir and --results_dir, or delete it and all that was made "
+            "from it: results, stages and folders."
         )
 
 

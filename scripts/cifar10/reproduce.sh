@@ -16,7 +16,8 @@ with --all every other arm. 2,500 training images are labeled, 2,500 are held
 out to choose recipes on, the others unlabeled. Started again, it continues.
 
   --data_dir DIR      CIFAR-10 as files: train/<class>/*, test/<class>/*; without
-                      it TensorFlow Datasets downloads CIFAR-10, once.
+                      it TensorFlow Datasets downloads CIFAR-10, once
+                      (tfds:cifar10).
   --work_dir DIR      Where everything goes (default: runs/reproduce).
   --report_path FILE  The page of results (default: results.md in the former).
   --all               All arms of noisy_student/experiments/arms.py.
@@ -46,7 +47,7 @@ fi
 work_dir=${work_dir:-$checkout/runs/$name}
 report_path=${report_path:-$work_dir/results.md}
 absolute data_dir work_dir report_path
-if [[ -n $data_dir ]] && ! $dry_run; then
+if [[ -n $data_dir && $data_dir != tfds:* ]] && ! $dry_run; then
   [[ -d $data_dir/train && -d $data_dir/test ]] ||
     fail "--data_dir must have the folders train and test. Received: '$data_dir'."
 fi

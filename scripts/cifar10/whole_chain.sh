@@ -28,9 +28,9 @@ TEXT
 image_dir="" work_dir="" beam=false smoke=false
 parse_arguments "image_dir work_dir" "beam smoke" "$@"
 need image_dir
+absolute image_dir
 $dry_run || [[ -d $image_dir/train && -d $image_dir/test ]] ||
   fail "--image_dir must have the folders train and test. Received: '$image_dir'."
-absolute image_dir
 name=cifar10
 if $smoke; then
   name=cifar10_smoke

@@ -167,6 +167,18 @@ def test_no_flag_is_dead():
     )
 
 
+def test_files_to_fetch_by_hand_are_asked_for(tmp_path, monkeypatch):
+    class ByHand(tfds_sets.ThreeShades):
+        def _split_generators(self, dl_manager):
+            raise AssertionError("Manual directory is empty.")
+
+    builder = ByHand(data_dir=str(tmp_path / "fresh"))
+    monkeypatch.setattr(tfds, "builder", lambda name: builder)
+    config = _config(tmp_path / "shards", prepare=True)
+    with pytest.raises(ValueError, match="'three_shades' cannot .*: Manual"):
+        tfds_dataset.write(config)
+
+
 def test_a_data_set_is_prepared_on_request(tmp_path, monkeypatch):
     builder = tfds_sets.ThreeShades(data_dir=str(tmp_path / "fresh"))
     monkeypatch.setattr(tfds, "builder", lambda name: builder)

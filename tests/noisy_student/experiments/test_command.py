@@ -139,7 +139,8 @@ def test_a_page_of_given_results_needs_no_data(tmp_path, capsys):
     assert "**reproduced**" in page.read_text()
 
 
-def test_arms_that_failed_are_named_after_the_others_ran(tmp_path):
+@pytest.mark.parametrize("kind", [runner.StageError, FileNotFoundError])
+def test_arms_that_failed_are_named_after_the_others_ran(kind):
     class Work:
         def __init__(self):
             self.trained = []
@@ -147,7 +148,7 @@ def test_arms_that_failed_are_named_after_the_others_ran(tmp_path):
         def train(self, arm, seed):
             self.trained.append(arm.name)
             if arm.name == "teacher":
-                raise runner.StageError("teacher failed; see log.")
+                raise kind("teacher failed; see log.")
 
     work = Work()
     chosen = [(arms.ARMS[n], 0) for n in ("teacher", "small_teacher")]

@@ -213,7 +213,7 @@ def test_another_network_of_the_same_name_is_refused(tmp_path):
     elsewhere = FakeRunner(
         tmp_path / "other", results_dir=f"{tmp_path}/results", top_1=0.4
     )
-    with pytest.raises(FileNotFoundError, match="holds no finished run"):
+    with pytest.raises(FileNotFoundError, match="no finished run in"):
         elsewhere.evaluate_test(TEACHER, 0)
     message = "of another network .*`top_1`: 0.5 before, 0.4 now"
     with pytest.raises(ValueError, match=message):
