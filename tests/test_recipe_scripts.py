@@ -242,6 +242,13 @@ _PLACES = (
 )
 
 
+def make_places(folder):
+    """Makes an empty file at each of them."""
+    for path in _PLACES:
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).touch()
+
+
 def test_every_script_is_called_by_these_tests():
     assert sorted(CALLS) == sorted(COMMANDS)
 
@@ -329,9 +336,7 @@ def test_what_is_missing_or_wrong_is_named(name, call, message):
 def test_what_is_not_there_is_told_before_anything_is_run(
     name, call, message, tmp_path
 ):
-    for path in _PLACES:
-        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / path).touch()
+    make_places(tmp_path)
     result = call_script(name, call, tmp_path, **echoing_python(tmp_path))
     assert (result.returncode, result.stdout) == (1, "")
     assert result.stderr.startswith(f"error: {message.format(place=tmp_path)}")
@@ -350,9 +355,7 @@ def test_what_is_printed_is_what_is_run(name, call, tmp_path):
         "quickstart_seeds.sh"
     ):
         pytest.skip("runs other programs")
-    for path in _PLACES:
-        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / path).touch()
+    make_places(tmp_path)
     result = call_script(name, call, tmp_path, **echoing_python(tmp_path))
     assert result.returncode == 0, result.stderr
     # The stand-in prints the words without the quotes that they need.

@@ -192,11 +192,11 @@ def _check_plan(plan, chosen, num_labeled):
             if stage.name in seen:
                 continue
             seen.add(stage.name)
-            settings = stage.train_config()
+            settings = stage.train_config(num_labeled)
             size = ""
             totals["stages"] += 1
             if settings is not None:
-                steps = stage.train_steps(num_labeled)
+                steps = settings.train_steps
                 images = steps * loop_metrics.images_per_step(settings)
                 totals["steps"] += steps
                 totals["images"] += images

@@ -45,10 +45,6 @@ class Stage:
     flags: dict
     arm: Optional[Arm] = None
 
-    def of(self, arm):
-        """Returns the same stage with its arm."""
-        return dataclasses.replace(self, arm=arm)
-
     def words(self, **directories):
         """Returns the arguments behind `python`.
 
@@ -81,8 +77,13 @@ class Stage:
             "config": config and config_lib.to_dict(config),
         }
 
-    def train_config(self):
+    def train_config(self, num_labeled=None):
         """Returns the `TrainConfig` of a stage that trains, else None.
+
+        Args:
+            num_labeled: Number of labeled images. With it the steps of FixRes
+                are those of the tail that it trains, without it those of the
+                whole schedule.
 
         Raises:
             ValueError: If a flag or its value does not exist.
@@ -90,21 +91,11 @@ class Stage:
         parsed = self.parse()
         if self.flags.get("mode") not in (TRAIN, TUNE):
             return None
-        return flags_lib.config_from_flags(parsed).train
-
-    def train_steps(self, num_labeled):
-        """Returns the steps that it trains, of FixRes those of its tail.
-
-        Args:
-            num_labeled: Number of labeled images, in which its epochs count.
-        """
-        if self.flags.get("mode") not in (TRAIN, TUNE):
-            return 0
-        run = flags_lib.config_from_flags(self.parse())
+        run = flags_lib.config_from_flags(parsed)
+        if num_labeled is None or run.fixres is None:
+            return run.train
         train = dataclasses.replace(run.train, num_train_images=num_labeled)
-        if run.fixres is not None:
-            train = fixres.with_tail(train, run.fixres)
-        return train.train_steps
+        return fixres.with_tail(train, run.fixres)
 
     def parse(self):
         """Returns the parsed `FlagValues`; ValueError as `train_config`."""
@@ -226,6 +217,7 @@ class Planner:
         return _stage(
             f"seed_{seed}/{arm.name}/train",
             "noisy_student.main",
+            arm,
             mode=arm.mode,
             **settings,
             label_data_dir=f"{{work_dir}}/{_division_dir(arm, seed)}",
@@ -233,18 +225,19 @@ class Planner:
             model_dir=_model_dir(arm.name, seed),
             steps_per_eval=NO_EVALUATION_BETWEEN,
             **{**arm.flags, **overrides},
-        ).of(arm)
+        )
 
     def _look(self, arm, seed):
         return _stage(
             f"seed_{seed}/{arm.name}/{DEV}",
             "noisy_student.main",
+            arm,
             mode=arm.mode,
             label_data_dir=f"{{work_dir}}/{_division_dir(arm, seed)}",
             eval_split=DEV,
             output_dir=f"{{work_dir}}/{look_dir(arm, seed)}",
             **_network(arm, seed),
-        ).of(arm)
+        )
 
     def _labels(self, teacher, seed):
         return _stage(
@@ -346,5 +339,5 @@ def _generation(name):
     return max((1 + _generation(n) for n in before), default=0)
 
 
-def _stage(name, module, /, **stage_flags):
-    return Stage(name, module, stage_flags)
+def _stage(name, module, arm=None, /, **stage_flags):
+    return Stage(name, module, stage_flags, arm)

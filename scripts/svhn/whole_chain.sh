@@ -38,7 +38,7 @@ work_dir=${work_dir:-$checkout/runs/$name}
 absolute raw_dir work_dir teacher
 need_paths raw_dir
 # A checkpoint may be named without the endings of its files.
-$dry_run || [[ -e $teacher.index ]] || need_paths teacher
+[[ -e $teacher.index ]] || need_paths teacher
 
 data=(--num_shards=128)
 # The filter of the original code: counts in bins of 0.01.

@@ -213,13 +213,20 @@ run_steps(iterator, tf.constant(1, tf.int64))
 started = time.time()
 values = run_steps(iterator, tf.constant(10, tf.int64))
 step_seconds = (time.time() - started) / 10
-share = float(values["input_wait"]) / step_seconds
-assert share < 0.3, share
+print(float(values["input_wait"]) / step_seconds)
 """
 
 
 def test_computing_is_not_taken_for_waiting_on_one_core():
-    subprocess.run([sys.executable, "-c", _ON_ONE_CORE], cwd=ROOT, check=True)
+    result = subprocess.run(
+        [sys.executable, "-c", _ON_ONE_CORE],
+        cwd=ROOT,
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    share = float(result.stdout.splitlines()[-1])
+    assert share < 0.3
 
 
 def test_steps_of_several_replicas_are_timed_and_counted_until_they_diverge():
